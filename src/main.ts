@@ -13,6 +13,7 @@ import { addEvents } from './cli/events.ts';
 import { newProgram } from './cli/program.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
+import { addReplies } from './cli/replies.ts';
 import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
@@ -31,6 +32,7 @@ const GROUPS = [
   addDatabase,
   addConfig,
   addReload,
+  addReplies,
   addTls,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */

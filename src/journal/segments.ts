@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { REVERSE_PATH_AT } from '../mail/message-record.ts';
 import {
   BLOCK_BYTES,
   decodeMeta,
@@ -203,6 +204,6 @@ export function lostRecord(segment: string, record: FoundRecord): Lost {
     bytes: recordBytes(record),
     records: 1,
     queueId: (values[0] as string | undefined) ?? null,
-    reversePath: (values[9] as string | undefined) ?? null,
+    reversePath: (values[REVERSE_PATH_AT] as string | undefined) ?? null,
   };
 }

@@ -6,6 +6,9 @@ import type { BodyType, ReturnType } from './envelope.ts';
 import type { ClientInfo, Message } from './message.ts';
 import { readAttachment, readHeader, readRecipient, type Wire, WireReader } from './message-wire.ts';
 
+/** Where the reverse-path stands in a record. */
+export const REVERSE_PATH_AT = 13;
+
 /** The values of the message; `readRecord` makes it of them again. */
 export function recordOf(message: Message): Wire {
   const wire: Wire = [];

@@ -98,7 +98,8 @@ function nameHosts({ groups }: AttemptResult): void {
     const { reply } = outcome;
     if (reply === undefined) continue;
     const text = reply.peer as unknown as string;
-    const [, name = '', address = ''] = /^(?:(.*) )?\[(.*)\]$/.exec(text) ?? [];
+    const at = text.lastIndexOf('[');
+    const [name, address] = at < 0 ? ['', ''] : [text.slice(0, at).trimEnd(), text.slice(at + 1, -1)];
     reply.peer = { host: name || address, address, port: 25, source: '' };
   }
 }

@@ -65,7 +65,9 @@ export function fieldsNamed(
 
 function messageIdAt(content: Buffer, at: number): string {
   const value = unfolded(content, at);
-  return (/<([^>]*)>/.exec(value)?.[1] ?? value).trim().slice(0, MAX_MESSAGE_ID);
+  const open = value.indexOf('<');
+  const close = open < 0 ? -1 : value.indexOf('>', open);
+  return (close < 0 ? value : value.slice(open + 1, close)).trim().slice(0, MAX_MESSAGE_ID);
 }
 
 /** Names (in lower case) of the fields up to the empty line, and where their values begin. */
@@ -94,5 +96,8 @@ function bounded(value: string): string {
   const text = decodeWords(value).replace(/\p{Cc}/gu, ' ');
   const bytes = Buffer.from(text);
   if (bytes.length <= MAX_VALUE_BYTES) return text;
-  return bytes.toString('utf8', 0, MAX_VALUE_BYTES).replace(/\uFFFD+$/, '');
+  // A character is not cut in two: octets 10xxxxxx go on with the one before.
+  let end = MAX_VALUE_BYTES;
+  while (((bytes[end] as number) & 0xc0) === 0x80) end--;
+  return bytes.toString('utf8', 0, end);
 }

@@ -54,8 +54,8 @@ const ABOUT_CONFIG: Record<string, Expected> = {
   'config check': { words: [], runs: 78, stopped: 78 },
   reload: { words: [], runs: 78, stopped: 69 },
 };
-/** These read a password: they are run by themselves. And one that is no command any more. */
-const OTHERS = ['user add', 'user passwd', 'queue retry'];
+/** These read standard input: they are run by themselves. And one that is no command any more. */
+const OTHERS = ['user add', 'user passwd', 'replies classify', 'queue retry'];
 
 const FAULTS = /nonsense|EVERY_COMMAND_SECRET|must be a whole number/;
 

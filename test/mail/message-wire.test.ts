@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Message } from '../../src/mail/message.ts';
-import { readRecord, recordOf } from '../../src/mail/message-record.ts';
+import { REVERSE_PATH_AT, readRecord, recordOf } from '../../src/mail/message-record.ts';
 import { readMessages, type Wire, writeMessage } from '../../src/mail/message-wire.ts';
 
 const plain: Message = {
@@ -72,6 +72,7 @@ test('what few messages have comes back where a message has only one such value'
 
 test('messages on disk come back equal, those of older relays without what was kept later', () => {
   for (const message of [plain, full]) assert.deepEqual(readRecord(recordOf(message)), message);
+  assert.equal(recordOf(full)[REVERSE_PATH_AT], full.envelope.reversePath);
   const record = recordOf(plain);
   const submitter = 7;
   const messageId = 5;

@@ -1,0 +1,103 @@
+/** `protorelay replies …`: what the replies of peers mean, by the rules of config/replies.json. Needs no relay. */
+import { once } from 'node:events';
+import type { Command } from 'commander';
+import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printable, printableJson, printableLines } from '../base/printable.ts';
+import type { ReplyClassifier } from '../feedback/classifier.ts';
+import { InputError, readRefusal } from '../feedback/reply-input.ts';
+import type { Verdict } from '../feedback/vocabulary.ts';
+import type { CommandLine } from './command-line.ts';
+import { type InputLine, linesOf } from './input-lines.ts';
+
+const CLASSIFY_HELP = `
+Reads JSON lines {"provider", "mx_host", "command", "reply"} from standard input; only "reply" must be there, its lines
+divided by \\n. Prints each line with "class", "scope", "move", "treat_as" and "rule" (docs/replies.md).
+Exit codes: 0 all lines were read, 65 some were not (named on standard error by number), 78 the rules are wrong.`;
+
+export function addReplies(program: Command, line: CommandLine): void {
+  const replies = program.command('replies').description('what the replies of peers mean').helpCommand(false);
+  replies
+    .command('classify')
+    .description('say of each refusal what it means and what to do')
+    .option('--rules <file>', 'rules of your own, which come before those of the installation')
+    .option('--json', 'JSON lines, also on a terminal', false)
+    .addHelpText('after', CLASSIFY_HELP)
+    .action(async ({ rules, json }: { rules?: string; json: boolean }) => {
+      const { ReplyClassifier } = await import('../feedback/classifier.ts');
+      const { loadReplyRules, SHIPPED_RULES } = await import('../feedback/rules-file.ts');
+      const files = rules === undefined ? [SHIPPED_RULES] : [rules, SHIPPED_RULES];
+      const classifier = new ReplyClassifier(loadReplyRules(files));
+      const asTable = !json && process.stdout.isTTY;
+      line.endsWith(await classifyLines(classifier, process.stdin, process.stdout, process.stderr, asTable));
+    });
+}
+
+const BLOCK = 65_536;
+
+/** Line by line, waiting for whoever reads: the input may be as long as it likes. */
+export async function classifyLines(
+  classifier: ReplyClassifier,
+  input: AsyncIterable<Buffer | string>,
+  out: NodeJS.WritableStream,
+  err: NodeJS.WritableStream,
+  asTable: boolean,
+): Promise<ExitCode> {
+  let block = asTable ? TITLES : '';
+  let code: ExitCode = EXIT.ok;
+  const flush = async (): Promise<void> => {
+    const text = block;
+    block = '';
+    if (text !== '' && !out.write(text)) await once(out, 'drain');
+  };
+  for await (const one of linesOf(input)) {
+    try {
+      block += asTable ? tableLine(classified(classifier, one)) : jsonLine(classified(classifier, one));
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      code = EXIT.dataError;
+      if (!err.write(printableLines(`protorelay: line ${one.number}: ${error.message}\n`)))
+        await once(err, 'drain');
+    }
+    if (block.length >= BLOCK) await flush();
+  }
+  await flush();
+  return code;
+}
+
+interface Classified {
+  given: Record<string, unknown>;
+  provider: string;
+  verdict: Verdict;
+}
+
+/** @throws InputError */
+function classified(classifier: ReplyClassifier, { text }: InputLine): Classified {
+  const { given, refusal, provider, mxHost } = readRefusal(text);
+  const known = classifier.knows(provider) ? provider : classifier.providerOf(mxHost);
+  return { given, provider: known, verdict: classifier.classify(refusal, known) };
+}
+
+function jsonLine({ given, provider, verdict }: Classified): string {
+  const { class: replyClass, scope, move, treatAs, rule } = verdict;
+  const named = given.provider === undefined ? { provider: provider || null } : {};
+  const said = { ...given, ...named, class: replyClass, scope, move, treat_as: treatAs, rule };
+  return `${printableJson(JSON.stringify(said))}\n`;
+}
+
+const WIDTHS = [21, 17, 14, 12];
+const SHOWN = 100;
+const row = (cells: readonly string[], rest: string): string =>
+  `${cells.map((cell, i) => cell.padEnd(WIDTHS[i] as number)).join('')}${rest}\n`;
+const TITLES = row(['CLASS', 'SCOPE', 'MOVE', 'PROVIDER'], 'REPLY');
+
+function tableLine({ given, provider, verdict }: Classified): string {
+  const cells = [verdict.class, verdict.scope, verdict.move, provider || '-'];
+  return row(
+    cells,
+    printable(
+      String(given.reply)
+        .replace(/[\r\n]+/g, ' ')
+        .slice(0, SHOWN),
+    ),
+  );
+}
