@@ -60,7 +60,18 @@ function wholeMessages(page: readonly QueueRow[], limit: number, isFirst: boolea
   return next === -1 ? page.length : next;
 }
 
-/** Reads page by page, as fast as our output is taken: a queue of millions costs the memory of a page. */
+interface Asked {
+  limit: number;
+  page: Promise<string[]>;
+}
+
+/** How many rows like these make a page. */
+function rowsLike(lines: readonly string[]): number {
+  const characters = lines.reduce((sum, { length }) => sum + length, 0);
+  return Math.max(1, Math.min(MOST_PAGE_ROWS, Math.floor((PAGE_CHARACTERS * lines.length) / characters)));
+}
+
+/** Reads page by page, as fast as our output is taken: a queue of millions costs the memory of two pages. */
 async function* pagesOf(
   reader: QueueReader,
   selection: Selection,
@@ -68,17 +79,27 @@ async function* pagesOf(
   wanted: () => number,
 ): AsyncGenerator<QueueRow[]> {
   let most = FIRST_PAGE_ROWS;
-  for (const part of partsOf(selection))
-    for (let after = from, isLast = false; !isLast; ) {
-      const limit = Math.min(wanted(), most);
+  for (const part of partsOf(selection)) {
+    const ask = (after: string | undefined, rows: number): Asked => {
+      const limit = Math.min(rows, most);
       const place = after === undefined ? {} : { afterQueueId: after };
-      const page = await reader.lines({ selection: part, limit, ...place });
-      const characters = page.reduce((sum, { length }) => sum + length, 0);
-      if (page.length > 0) yield rowsOfLines(page);
-      after = page.length > 0 ? idOfLine(page.at(-1) as string) : undefined;
-      isLast = page.length < limit;
-      most = Math.max(1, Math.min(MOST_PAGE_ROWS, Math.floor((PAGE_CHARACTERS * page.length) / characters)));
+      const page = reader.lines({ selection: part, limit, ...place });
+      page.catch(() => {}); // who reads on is told; who does not has no need of it
+      return { limit, page };
+    };
+    for (let asked: Asked | null = ask(from, wanted()); asked !== null; ) {
+      const limit: number = asked.limit;
+      const lines: string[] = await asked.page;
+      const [last] = lines.slice(-1);
+      const isLast: boolean = last === undefined || lines.length < limit;
+      if (last !== undefined) most = rowsLike(lines);
+      // The next page is on its way while this one is printed, where it is certainly wanted.
+      const more = wanted() - lines.length;
+      asked = isLast || more <= 0 ? null : ask(idOfLine(last as string), more);
+      if (last !== undefined) yield rowsOfLines(lines);
+      if (!isLast && asked === null) asked = ask(idOfLine(last as string), wanted());
     }
+  }
 }
 
 class TextEntries {

@@ -497,6 +497,22 @@ test('what is missing counts only where messages that are named may lie, and res
   }
 });
 
+test('list: goes on behind a part of the ids of which nothing is there', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = [row('id1')];
+  const limits: number[] = [];
+  const lines = async ({ selection, limit }: QueueFilter): Promise<string[]> => {
+    limits.push(limit);
+    return selection?.ids?.includes('id1') ? queue.rows.map(lineOf) : [];
+  };
+  const ids = [...Array.from({ length: 1000 }, (_, i) => `gone${i}`), 'id1'];
+  const reader = { lines } as unknown as QueueReader;
+  assert.equal(await listQueue({ ...source, reader }, { ids }, { json: true }, output), 0);
+  await flushed();
+  assert.deepEqual(limits, [250, 250]);
+  assert.equal(JSON.parse(text('out')).entries.length, 1);
+});
+
 test('operate: many ids go in requests of bounded size', async () => {
   const { queue, source, output, text, flushed } = setUp();
   const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
