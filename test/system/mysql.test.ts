@@ -287,9 +287,9 @@ test('a config that cannot work with servers is refused, each fault named', asyn
   writeFileSync(path, JSON.stringify({ database: { driver: 'mysql', path: 'queue.db' } }));
   const wrongKey = await run(process.execPath, [MAIN, 'config', 'check', path]);
   assert.equal(wrongKey.code, 78);
-  assert.match(wrongKey.stderr, /database\.path: is not a key of this driver/);
+  assert.match(wrongKey.stdout, /database\.path: is not a key of this driver/);
   writeFileSync(path, JSON.stringify({ database: { driver: 'mysql' } }));
-  const { stderr } = await run(process.execPath, [MAIN, 'config', 'check', path]);
-  assert.match(stderr, /set node_id/);
-  assert.match(stderr, /set storage\.provider to "local"/);
+  const { stdout } = await run(process.execPath, [MAIN, 'config', 'check', path]);
+  assert.match(stdout, /set node_id/);
+  assert.match(stdout, /set storage\.provider to "local"/);
 });

@@ -57,7 +57,7 @@ describe('a poison message among several nodes', { skip: skipWithoutMariaDb() },
         await eventually(async () =>
           assert.deepEqual(
             (await node.queueEntries()).map(({ queue_id, state, reason }) => [queue_id, state, reason]),
-            [[poison, 'HELD', 'suspected_poison']],
+            [[poison, 'held', 'suspected_poison']],
           ),
         );
         assert.equal(tries(), deaths);

@@ -68,7 +68,7 @@ test('what was under way at two deaths is held; what only was there goes on', {
   assert.match((await relay.queue('show', poison)).stdout, /suspected_poison: the relay died twice/);
   const stats = await relay.queueJson<StatsAnswer>('stats');
   assert.equal(stats.queue.suspected_poison_entries, 1);
-  assert.match((await relay.queue('stats')).stdout, /Poison {6}1 entries held/);
+  assert.match((await relay.queue('stats')).stdout, /Poison {6}1 entry held/);
   assert.equal(tries(POISON), 2, 'not tried in the third life');
 
   assert.equal((await relay.queue('release', poison)).code, 0);
