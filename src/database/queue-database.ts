@@ -26,7 +26,8 @@ import type {
   SuspectedRow,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import type { ListSlice, OperateSlice } from './slices.ts';
+import type { ListSlice } from './select-rows.ts';
+import type { OperateSlice } from './slices.ts';
 
 type Awaitable<T> = T | Promise<T>;
 

@@ -17,7 +17,6 @@ import {
   type SqlValue,
 } from './selection.ts';
 import { parseRuns, seqsOf } from './seq-runs.ts';
-import type { ListSlice } from './slices.ts';
 
 export interface Query {
   sql: string;
@@ -185,6 +184,12 @@ interface Listed {
   line: string;
   state: OutboxState;
   seqs: string;
+}
+
+export interface ListSlice<Row> {
+  rows: Row[];
+  /** Ask again with this as afterQueueId; null at the end of the queue. */
+  next: string | null;
 }
 
 /** A page of entries as lines (queue-lines.ts), in order of queue id; those of one message are never parted. */

@@ -16,13 +16,7 @@ import type {
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import type { Removals } from './removals.ts';
-import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
-
-export interface ListSlice<Row> {
-  rows: Row[];
-  /** Ask again with this as afterQueueId; null at the end of the queue. */
-  next: string | null;
-}
+import { isWhole, type ListSlice, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface OperateSlice {
   rows: number;

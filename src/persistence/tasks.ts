@@ -19,7 +19,8 @@ import type {
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-failed.ts';
-import type { ListSlice, OperateSlice } from '../database/slices.ts';
+import type { ListSlice } from '../database/select-rows.ts';
+import type { OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';

@@ -36,7 +36,8 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import type { ListSlice, OperateSlice } from '../slices.ts';
+import type { ListSlice } from '../select-rows.ts';
+import type { OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';

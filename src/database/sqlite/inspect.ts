@@ -14,9 +14,9 @@ import type {
   Selection,
 } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
+import type { ListSlice } from '../select-rows.ts';
 import { listLines } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 
 /** How many rows are looked at in one go; takes about 10 ms. */

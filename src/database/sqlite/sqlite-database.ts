@@ -37,13 +37,8 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import {
-  type ListSlice,
-  listBySlices,
-  type OperateSlice,
-  operateBySlices,
-  statsBySlices,
-} from '../slices.ts';
+import type { ListSlice } from '../select-rows.ts';
+import { listBySlices, type OperateSlice, operateBySlices, statsBySlices } from '../slices.ts';
 import { Claimer } from './claim.ts';
 import { Compactor } from './compact.ts';
 import { Counter } from './count.ts';
