@@ -214,8 +214,10 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match(status.stdout, /^Held back +nothing is sent/m);
   assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
   assert.match(status.stdout, /^Last .* accepted 103 messages \(103 recipients\)/m);
-  await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
-  await kept.queue('fail', '--text', 'said before the end', ...given);
+  const reroute = await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
+  assert.equal(reroute.code, 0, reroute.stderr);
+  const fail = await kept.queue('fail', '--text', 'said before the end', ...given);
+  assert.equal(fail.code, 0, fail.stderr);
   // Some of them may be settled, and others not.
   await kept.kill();
   await kept.start();
