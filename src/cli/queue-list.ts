@@ -24,6 +24,8 @@ export interface ListOptions {
  * 500,000 characters came to 120 MB more.
  */
 const PAGE_CHARACTERS = 60_000;
+/** Entries written at a time, for the same reason. */
+const WRITTEN_ENTRIES = 50;
 const FIRST_PAGE_ROWS = 250;
 const MOST_PAGE_ROWS = 500;
 
@@ -136,10 +138,12 @@ class JsonEntries {
   }
 
   async write(rows: readonly QueueRow[]): Promise<void> {
-    if (rows.length === 0) return;
-    const text = rows.map((row) => `  ${printableJson(JSON.stringify(entryAnswer(row)))}`).join(',\n');
-    await written(this.#out, `${this.#begun ? ',\n' : '{"entries": [\n'}${text}`);
-    this.#begun = true;
+    for (let at = 0; at < rows.length; at += WRITTEN_ENTRIES) {
+      const part = rows.slice(at, at + WRITTEN_ENTRIES);
+      const text = part.map((row) => `  ${printableJson(JSON.stringify(entryAnswer(row)))}`).join(',\n');
+      await written(this.#out, `${this.#begun ? ',\n' : '{"entries": [\n'}${text}`);
+      this.#begun = true;
+    }
   }
 
   async end(moreAfter: string | null, missing: readonly Missing[]): Promise<void> {
