@@ -22,7 +22,7 @@ usage: ./build.sh VERB [ARGUMENT…]
   check                   types, lint, format, boundaries of the source tree
   run [--] ARGUMENT…      build, then start the relay with these arguments
   test [--] ARGUMENT…     build, then run the tests: all, or the files and folders named
-  test --unit             those that start no relay and no server
+  test --unit             those that start no relay and no server, without the slowest
   test --changed [REF]    those that import what differs from REF (HEAD when not said), and their neighbours
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { testsFor } from './select.ts';
+import { SLOW, testsFor } from './select.ts';
 
 test('--unit: tests that start no process, and no long ones', () => {
   const { chosen } = testsFor(null);
   assert.ok(chosen.includes('test/session/session.test.ts'));
   assert.ok(!chosen.some((file) => /^test\/(system|crash|simulation|fuzz)\//.test(file)));
   assert.ok(!chosen.includes('test/database/mysql-cut.test.ts'));
+  for (const file of SLOW) assert.ok(existsSync(file), `${file} is left out, and is no file`);
 });
 
 test('--changed: tests that import a changed file over others, and the unit tests of its folder', () => {

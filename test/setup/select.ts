@@ -3,7 +3,7 @@
  * line, from what the files import.
  *
  * unit: tests that start no process, so no relay and no server; without the simulations and fuzzers, which have commands
- * of their own.
+ * of their own, and without the slowest files.
  * changed: tests that import, over any number of files, one that differs from REF (default: HEAD) or is new, and the unit
  * tests of its folder. Where the change could show in a relay as a whole, that is said on standard error.
  */
@@ -33,6 +33,19 @@ function reachOf(file: string): Set<string> {
 }
 
 const LONG = /^test\/(simulation|fuzz|bench)\//;
+/** Took 5 s or more each, and half of the time of all (two quiet cores): quick answers do without. */
+export const SLOW: ReadonlySet<string> = new Set([
+  'test/auth/authenticator.test.ts',
+  'test/delivery/connections.test.ts',
+  'test/delivery/granted-connections.test.ts',
+  'test/dns/resolvers.test.ts',
+  'test/journal/journal.test.ts',
+  'test/journal/segments.test.ts',
+  'test/native/tls-faults.test.ts',
+  'test/native/tls-steps.test.ts',
+  'test/session/corpus.test.ts',
+  'test/storage/hdfs-web.test.ts',
+]);
 
 /** @param reach what the test imports. Of files that start processes those in test/ and bench/ count: src's need not run. */
 const isUnit = (test: string, reach: Set<string>): boolean =>
@@ -60,7 +73,7 @@ export function testsFor(changed: ReadonlySet<string> | null): { chosen: string[
   const tests = globSync('test/**/*.test.ts', { cwd: root }).sort();
   const reaches = new Map(tests.map((test) => [test, reachOf(test)]));
   const unit = new Set(tests.filter((test) => isUnit(test, reaches.get(test) as Set<string>)));
-  if (changed === null) return { chosen: [...unit], left: 0 };
+  if (changed === null) return { chosen: [...unit].filter((test) => !SLOW.has(test)), left: 0 };
   const mirrors = [...changed].map(mirror).filter((folder) => folder.length > 'test/'.length);
   const chosen = tests.filter(
     (test) =>
