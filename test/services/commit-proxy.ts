@@ -10,6 +10,8 @@ const COMMIT = Buffer.from('\x03COMMIT');
 export class CommitProxy {
   /** Connections to break, one after another. */
   cuts: Cut[] = [];
+  /** The server is away from the next broken connection on: no commit is tried again in between. */
+  awayAtCut = false;
   /** COMMITs seen. */
   commits = 0;
   /**
@@ -76,6 +78,7 @@ export class CommitProxy {
         const cut = this.cuts.shift();
         if (cut === 'before') {
           end();
+          if (this.awayAtCut) this.goAway();
           return;
         }
         deaf = cut === 'after';
