@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { isDomainForm } from '../base/domain.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
+import { checkEgress } from './egress-rules.ts';
 import { checkLimits } from './limit-rules.ts';
 import { listenerName } from './listener-name.ts';
 import { networkFault } from './networks.ts';
@@ -34,6 +35,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkServers(config, problem),
     () => checkSource(config, problem),
     () => checkHosts(config, problem),
+    () => checkEgress(config, problem, warning),
     () => checkDomains(config, problem),
     () => checkPostmaster(config, problem, warning),
     () => checkDatabase(config, isSet, problem, warning),

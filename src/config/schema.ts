@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
+import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -292,6 +293,7 @@ const schema = {
     redis: redis.prefault({}),
   }).prefault({}),
   delivery: delivery.prefault({}),
+  egress: egress.prefault({}),
   policy: policySchema.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),

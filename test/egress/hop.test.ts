@@ -16,10 +16,23 @@ test('proxies as they are written', () => {
 
 test('what is wrong is said without the password', () => {
   for (const text of [
-    '', 'socks4://192.0.2.1:1', 'socks5://proxy.example:1080', 'socks5://192.0.2.1:0', 'socks5://192.0.2.1:65536', 'haproxy://192.0.2.1',
-    'haproxy://u:sesam@192.0.2.1:1', 'socks5://u@192.0.2.1', 'socks5://u:@192.0.2.1', 'socks5://:sesam@192.0.2.1', 'socks5://u:sesam%@192.0.2.1',
-    `socks5://u:sesam${'x'.repeat(255)}@192.0.2.1`, 'socks5://192.0.2.1:1/path', 'socks5://[192.0.2.1', 'socks5://u:sesam@h:1@192.0.2.1',
-  ]) { // biome-ignore format: a list
+    '',
+    'socks4://192.0.2.1:1',
+    'socks5://proxy.example:1080',
+    'socks5://192.0.2.1:0',
+    'socks5://192.0.2.1:65536',
+    'haproxy://192.0.2.1',
+    'haproxy://u:sesam@192.0.2.1:1',
+    'socks5://u@192.0.2.1',
+    'socks5://u:@192.0.2.1',
+    'socks5://:sesam@192.0.2.1',
+    'socks5://u:sesam%@192.0.2.1',
+    `socks5://u:sesam${'x'.repeat(255)}@192.0.2.1`,
+    'socks5://192.0.2.1:1/path',
+    'socks5://[192.0.2.1',
+    'socks5://u:sesam@h:1@192.0.2.1',
+  ]) {
+    // biome-ignore format: a list
     const parsed = parseProxy(text);
     assert.ok('wrong' in parsed, text);
     assert.doesNotMatch(parsed.wrong, /sesam/);
