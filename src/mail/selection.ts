@@ -4,7 +4,7 @@
  */
 import { domainToUnicode } from 'node:url';
 import { domainForm, domainKey } from '../base/domain.ts';
-import { anyGlobOf } from '../base/glob.ts';
+import { anyGlobOf, literalOf } from '../base/glob.ts';
 import { destinationKey } from './destination.ts';
 import type { Job } from './job.ts';
 import { hopOfKey, shownDestination } from './operator-keys.ts';
