@@ -4,7 +4,6 @@
  * already is not asked again.
  */
 import { LRUCache } from 'lru-cache';
-import { type Ip, isV4 } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import { Queries } from '../dns/queries.ts';
 
