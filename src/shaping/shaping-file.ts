@@ -114,7 +114,7 @@ class Reader {
       const lists = this.#object([...path, 'match'], MATCH_LISTS);
       for (const list of MATCH_LISTS)
         if (lists.has(list)) match[list] = this.#names([...path, 'match', list]);
-      if (MATCH_LISTS.every((list) => match[list].length === 0))
+      if (![...lists.values()].some(isFilled))
         this.#say([...path, 'match'], 'nothing would ever belong to this provider: name MX hosts or domains');
     }
     const own = this.#limits(path, entries);
@@ -223,3 +223,6 @@ class Reader {
     return null;
   }
 }
+
+/** Whether it may name somebody; what is no list is said elsewhere. */
+const isFilled = (list: Node): boolean => list.kind !== 'array' || list.items.length > 0;
