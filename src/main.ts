@@ -15,6 +15,7 @@ import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
+import { addSources } from './cli/source.ts';
 import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
@@ -35,6 +36,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addSources,
   addTls,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */

@@ -50,6 +50,8 @@ export type ToDelivery =
   | { type: 'jobs'; wire: Wire; count: number }
   | { type: 'config'; config: Config }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Sources whose address is not on this host. */
+  | { type: 'sources'; missing: string[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */

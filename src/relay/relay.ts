@@ -78,6 +78,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      sources,
       suspensions,
       tls,
       unsettled,
@@ -124,6 +125,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await sources.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
@@ -252,6 +254,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      sources,
       stsRefresh,
       suspects,
       suspensions,
@@ -269,6 +272,7 @@ export class Relay {
     this.#stages.rates.stop();
     tls.stop();
     stsRefresh?.stop();
+    sources.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
@@ -286,7 +290,7 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, sessions, shares, sources, tls, tlsReports } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = tls.reconfigure(config);
@@ -298,6 +302,7 @@ export class Relay {
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
+    void sources.start();
     return { applied, needsRestart, problems };
   }
 
