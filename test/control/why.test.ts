@@ -58,6 +58,8 @@ const rule = (fields: Partial<SuspensionRule> = {}): SuspensionRule => ({
   domains: [],
   senders: [],
   users: [],
+  tenants: [],
+  campaigns: [],
   reason: '',
   createdBy: 'root',
   node: '',
