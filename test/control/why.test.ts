@@ -20,6 +20,7 @@ const row = (fields: Partial<QueueRow> = {}): QueueRow =>
     waiting: 1,
     reason: '',
     detail: '',
+    attributes: null,
     user: null,
     ...fields,
   }) as QueueRow;
