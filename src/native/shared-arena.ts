@@ -37,7 +37,7 @@ const ENVELOPE = 15;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
-const MARKED = 8;
+const MARKED = 16;
 
 export class SharedArena implements Arena {
   readonly buffer: SharedArrayBuffer;
