@@ -6,6 +6,8 @@ const live = { live: true } as const;
 const DAY_MS = 86_400_000;
 const names = (what: string) => z.array(z.string().min(1).max(253)).max(1000).optional().describe(what).meta(live);
 
+/** Rules at most. */
+export const MAX_RULES = 1000;
 export const RULE_ACTIONS = ['pause', 'set_limit', 'alert'] as const;
 export const RULE_TARGETS = ['source', 'provider', 'tenant', 'campaign', 'from_domain'] as const;
 

@@ -45,6 +45,9 @@ const VALUES: Record<RuleTarget, (fact: Fact) => string> = {
   from_domain: ({ fromDomain }) => fromDomain,
 };
 
+/** '' where the mail has none. */
+export const targetValue = (target: RuleTarget, fact: Fact): string => VALUES[target](fact);
+
 export class RuleEngine {
   readonly #rules: Counting[];
   /** Whether there is a rule that needs to know of what was delivered. */
@@ -75,7 +78,7 @@ export class RuleEngine {
       const { ratio, of } = rule.threshold;
       if (fact.isDelivered && (ratio === undefined || of === 'refusals')) continue;
       if (!matcher.concerns(fact)) continue;
-      const value = VALUES[rule.target](fact);
+      const value = targetValue(rule.target, fact);
       // Mail of nobody's campaign is no campaign. The default source has no name, but is one.
       if (value === '' && rule.target !== 'source') continue;
       const isMatch = matcher.matches(fact);
