@@ -27,7 +27,7 @@ interface ReplayOptions {
   json: boolean;
 }
 
-export function addReplay(shaping: Command, line: CommandLine): void {
+export function replayCommand(shaping: Command, line: CommandLine): void {
   shaping
     .command('replay')
     .description('say what rules and the adaptive control would have done with past mail')
