@@ -114,7 +114,7 @@ async function onSuspensions(
   changes = true,
 ): Promise<void> {
   const dataDir = dataDirOf(line.configPath());
-  const output = { out: process.stdout, err: process.stderr };
+  const output = { out: line.out, err: line.err };
   const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(dataDir, 'control.sock'));
   if (client !== null) {
