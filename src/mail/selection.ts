@@ -148,7 +148,7 @@ export function meantBy(selection: Selection): Judge {
   }
   for (const [patterns, name] of ATTRIBUTE_KEYS.map(([key, name]) => [selection[key], name] as const)) {
     if (patterns === undefined) continue;
-    const isOne = anyOf(patterns);
+    const isOne = anyGlobOf(patterns);
     judges.push(({ attributes }) => attributes?.[name] !== undefined && isOne(attributes[name]));
   }
   if (domains !== undefined || recipients !== undefined) {
