@@ -235,7 +235,7 @@ function dataDirPath(dataDir: string, root: Node, file: string): string {
 function resolvePaths(config: Config, root: Node, file: string): Config {
   const dataDir = dataDirPath(config.data_dir, root, file);
   const below = (path: string): string => resolve(dataDir, path);
-  const { auth, database, delivery, storage, scheduler, log } = config;
+  const { auth, database, delivery, storage, scheduler, log, replies } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
   const caFile = scheduler.redis.tls_ca_file;
   return {
@@ -269,6 +269,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
     },
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
+    replies: { ...replies, file: replies.file && below(replies.file) },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

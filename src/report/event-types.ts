@@ -1,5 +1,6 @@
 /** What stands in the lines of the event files (docs/events.md). */
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
+import type { ReplyClass, ReplyMove, ReplyScope } from '../mail/verdict.ts';
 
 interface Common {
   /** When the line was made, RFC 3339 in UTC. */
@@ -78,8 +79,17 @@ export interface DeliveredEvent extends RecipientEvent {
   type: 'delivered';
 }
 
+/** What the reply means (docs/replies.md); only with a reply that refuses. */
+interface RefusedEvent extends RecipientEvent {
+  class?: ReplyClass;
+  scope?: ReplyScope;
+  move?: ReplyMove;
+  /** The id of the rule that says so; absent for the class unknown. */
+  rule?: string;
+}
+
 /** The recipient stays in the queue. */
-export interface DeferredEvent extends RecipientEvent {
+export interface DeferredEvent extends RefusedEvent {
   type: 'deferred';
   reason: DeferralReason;
   detail: string;
@@ -87,7 +97,7 @@ export interface DeferredEvent extends RecipientEvent {
 }
 
 /** The recipient failed for good; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
-export interface BouncedEvent extends RecipientEvent {
+export interface BouncedEvent extends RefusedEvent {
   type: 'bounced' | 'expired';
   reason: BounceReason;
   detail: string;

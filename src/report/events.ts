@@ -12,6 +12,7 @@ import type { Outcome, PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
 import type { DeliveryEvent } from './event-types.ts';
@@ -189,10 +190,14 @@ function describe(outcome: Outcome): string {
     case 'deferred':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}`
+        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}` +
+        meaning(outcome.verdict)
       );
     case 'bounced':
-      return `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}${reply(outcome.reply, outcome.peer)}`;
+      return (
+        `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
+        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}`
+      );
   }
 }
 
@@ -217,6 +222,12 @@ function reply(given: PeerReply | undefined, asked?: Peer): string {
   if (given === undefined) return asked === undefined ? '' : peerFields(asked);
   const enhanced = given.enhanced === '' ? '' : ` ${given.enhanced}`;
   return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peerFields(given.peer)}`;
+}
+
+function meaning(verdict: Verdict | undefined): string {
+  if (verdict === undefined) return '';
+  const { class: replyClass, scope, move, rule } = verdict;
+  return `,"class":"${replyClass}","scope":"${scope}","move":"${move}"${text('rule', rule ?? '')}`;
 }
 
 function peerFields({ host, address, port, source }: Peer): string {
