@@ -8,6 +8,7 @@ import { domainForm, domainKey } from '../base/domain.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
+import { shaping } from './shaping-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -293,6 +294,7 @@ const schema = {
   }).prefault({}),
   delivery: delivery.prefault({}),
   policy: policySchema.prefault({}),
+  shaping: shaping.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
