@@ -8,6 +8,7 @@ import type { SourceReport } from '../egress/source-report.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
@@ -131,6 +132,10 @@ export class ControlClient implements QueueReader {
 
   standing(destinations: string[]): Promise<Standing> {
     return this.#call('standing', { destinations }) as Promise<Standing>;
+  }
+
+  unknownReplies(): Promise<UnknownReply[]> {
+    return this.#call('unknown_replies', {}) as Promise<UnknownReply[]>;
   }
 
   get suspensions(): SuspensionBook {
