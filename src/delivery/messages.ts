@@ -6,6 +6,8 @@ import type { Wire } from '../mail/message-wire.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { ShapingData } from '../shaping/shaping-data.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -13,6 +15,9 @@ export interface DeliveryThreadStart {
   /** Slot of the client's TLS context. */
   tls: { client: number };
   gauges: SharedArrayBuffer;
+  shaping: ShapingData;
+  /** The limits of sites (shaping/limit-table.ts). */
+  limits: SharedArrayBuffer;
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
   origin: number;
   notBeforeMs: number;
@@ -34,6 +39,8 @@ export type FromDelivery =
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
   /** Changes in the connections wanted and open at destinations, where all nodes share a limit. */
   | { type: 'connections'; demands: ConnectionDemand[] }
+  /** Limit keys it needs slots for, and sites that domains belong to. */
+  | { type: 'limit-keys'; news: LimitNews }
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** Lines for the log. */
@@ -48,7 +55,8 @@ export type FromDelivery =
 export type ToDelivery =
   /** Jobs, as written by mail/job-wire. */
   | { type: 'jobs'; wire: Wire; count: number }
-  | { type: 'config'; config: Config }
+  | { type: 'config'; config: Config; shaping: ShapingData }
+  | { type: 'limit-slots'; slots: SlotOf[] }
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }

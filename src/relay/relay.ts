@@ -78,6 +78,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      shaping,
       suspensions,
       tls,
       unsettled,
@@ -113,12 +114,15 @@ export class Relay {
     );
     if (accepts) await this.#listen();
     const deliveryThreads = threadCount(config.delivery_threads);
+    shaping.start();
     const begunOf = begun.create(deliveryThreads, config.delivery);
     await deliveries.start(
       Array.from({ length: deliveryThreads }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessionThreads + thread),
         ownListeners: hostListeners(place, this.addresses),
+        shaping: shaping.data,
+        limits: shaping.table,
         stsDir: stsDir(place),
         begun: begunOf(thread),
         name: `${place.process}.${thread}`,
@@ -252,6 +256,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      shaping,
       stsRefresh,
       suspects,
       suspensions,
@@ -266,6 +271,7 @@ export class Relay {
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
+    shaping.stop();
     this.#stages.rates.stop();
     tls.stop();
     stsRefresh?.stop();
@@ -286,10 +292,10 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, sessions, shaping, shares, tls, tlsReports } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = tls.reconfigure(config);
+    const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
@@ -297,7 +303,7 @@ export class Relay {
     tlsReports.reconfigure(config);
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
-    deliveries.postAll({ type: 'config', config });
+    deliveries.postAll({ type: 'config', config, shaping: shaping.data });
     return { applied, needsRestart, problems };
   }
 
