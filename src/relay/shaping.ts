@@ -2,9 +2,10 @@
  * The limits of sites of one relay process: reads the data, keeps the table that its threads share, and writes down what was
  * used of limits by hour and day, so that a restart does not begin them anew. Part of the composition root.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
@@ -18,6 +19,7 @@ import type { ProcessPlace } from './place.ts';
 /** How often counts are written down, and slots that nobody uses given away. */
 const LOOK_MS = 3000;
 const FILE = 'limits.json';
+const MAX_FILE_BYTES = 16_777_216;
 
 export interface RelayShapingSetup {
   config: Config;
@@ -104,7 +106,7 @@ export class RelayShaping {
   #restore(): void {
     let text: string;
     try {
-      text = readFileSync(this.#path, 'utf8');
+      text = readRegularText(this.#path, MAX_FILE_BYTES);
     } catch {
       return; // nothing was limited by hour or day
     }
