@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
+import { attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
@@ -282,6 +283,8 @@ const schema = {
   clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
   clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no entries of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
+  attributes: attributes.prefault({}),
+  tenants,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -335,6 +338,10 @@ const schema = {
       inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
       outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
     }).prefault({}),
+  }).prefault({}),
+  replies: z.strictObject({
+    file: z.string().default('').describe('Rules of your own for what replies of hosts mean (docs/replies.md), tried before those of the installation, `config/replies.json`. Empty: none. Read again on reload.').meta(live),
+    unknown_kept: count(0, 100_000).default(1000).describe('Refusals that no rule knows are counted by their text for `protorelay replies unknown`: so many texts in each delivery thread, the rarest go. 0: none.').meta(live),
   }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),

@@ -30,6 +30,8 @@ export interface Compiled {
   recipient: Condition | null;
   /** Whether `entry` speaks of mails. */
   ofMails: boolean;
+  /** The same as `entry`, on `o` alone. */
+  alone: Condition;
 }
 
 export function compile(selection: Selection, dialect: Dialect): Compiled {
@@ -59,6 +61,10 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
     ...folded('m.reverse_path', senders?.flatMap(addressPatterns)),
     ...folded('m.auth_user', users),
     ...folded('m.listener', listeners),
+    ...folded('m.tenant', selection.tenants),
+    ...folded('m.campaign', selection.campaigns),
+    ...plain('m.mail_class', selection.classes),
+    ...folded('m.pool', selection.pools),
     ...folded('m.message_id', messageIds?.map(bare)),
     ...between('m.received_at', selection.receivedAfterMs, selection.receivedBeforeMs),
     ...between('m.size_bytes', selection.minBytes, selection.maxBytes),
@@ -76,6 +82,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
   return {
     ids: ids === undefined ? null : [...new Set(ids)].sort(),
     entry: allOf([...rows, ...mails, ...kept]),
+    alone: allOf([...rows, ...kept, ...(mails.length === 0 ? [] : [ofItsMail(allOf(mails))])]),
     recipient: meansRecipients(selection)
       ? allOf([
           ...plain('r.domain', domains?.map(domainPattern)),
@@ -85,6 +92,11 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
     ofMails: mails.length > 0,
   };
 }
+
+const ofItsMail = ({ sql, values }: Condition): Condition => ({
+  sql: `EXISTS (SELECT 1 FROM mails m WHERE m.id = o.mail_id AND ${sql})`,
+  values,
+});
 
 /** As it is stored, without angle brackets. */
 const bare = (messageId: string): string => messageId.replace(/^<(.*)>$/, '$1');

@@ -6,8 +6,10 @@ import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
+import type { PeerReply } from '../mail/outcome.ts';
 import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
 import type { LaneLimits } from '../shaping/lane-limits.ts';
@@ -19,7 +21,7 @@ import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
-import { deferred, internal } from './outcome.ts';
+import { byFirstDigit, deferred, internal } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts } from './sender-ports.ts';
@@ -39,6 +41,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
+  readonly classify: (reply: PeerReply) => Verdict;
   readonly broken = new RememberedHosts();
   readonly careful = new RememberedHosts();
   turn = 0;
@@ -51,8 +54,6 @@ export class Sender implements DestinationPorts<Destination> {
   /** Sessions by connection id. */
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
-  /** The limits of the site by which a connection is counted. */
-  readonly #countedBy = new Map<ClientSession, LaneLimits>();
   readonly #lanes: Lanes;
   readonly #siteLines: SiteLines<Destination>;
   /** Idle sessions, longest idle first. */
@@ -73,6 +74,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;
     this.tlsSession = ports.tlsSession ?? (() => {});
+    this.classify = ports.classify ?? byFirstDigit;
     this.#nowMs = ports.now();
     this.#wallMs = this.#nowMs;
     this.#tick();
@@ -96,6 +98,7 @@ export class Sender implements DestinationPorts<Destination> {
       now: () => this.#nowMs,
       setTimer: (ms, fire) => ports.setTimer(ms, fire),
       outside: (work) => this.outside(work),
+      idle: this.#idle,
     });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
@@ -233,11 +236,7 @@ export class Sender implements DestinationPorts<Destination> {
     const { limits } = destination.share;
     let id = -1;
     if (this.#destinationOf.size < max_connections) {
-      const atMs = limits?.takeConnection(this.#nowMs) ?? 0;
-      if (atMs !== 0) {
-        this.#waitsForSite(destination, limits as LaneLimits, atMs);
-        return null;
-      }
+      if (!this.#siteLines.take(destination, limits)) return null;
       id = this.#reactor.connect(host.address, host.port, from, connect_timeout_ms);
       if (id === -1) limits?.freeConnection();
     }
@@ -254,21 +253,8 @@ export class Sender implements DestinationPorts<Destination> {
     const session = new ClientSession(id, host, this.#reactor, destination, reader);
     this.#sessions.set(id, session);
     this.#destinationOf.set(session, destination);
-    if (limits !== null) this.#countedBy.set(session, limits);
+    this.#siteLines.count(session, limits);
     return session;
-  }
-
-  /** A limit of its site gave no connection: the lane gets in line, or gives its mail back if that takes long. */
-  #waitsForSite(lane: Destination, limits: LaneLimits, atMs: number): void {
-    if (atMs !== Number.POSITIVE_INFINITY) lane.share.limited(atMs);
-    if (lane.share.isClosed) return;
-    this.#siteLines.wait(lane, limits, atMs);
-    // One without work makes room.
-    for (const session of this.#idle)
-      if (this.#countedBy.get(session) === limits) {
-        session.quit();
-        break;
-      }
   }
 
   idle(session: ClientSession): void {
@@ -412,12 +398,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (destination === undefined) return;
     destination.gone(session);
-    const limits = this.#countedBy.get(session);
-    if (limits !== undefined) {
-      this.#countedBy.delete(session);
-      limits.freeConnection();
-      this.#siteLines.freed(limits);
-    }
+    this.#siteLines.closed(session);
     this.#waiting.freed();
     destination.pump();
     if (destination.forgettable) this.#lanes.drop(destination);

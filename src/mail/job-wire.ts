@@ -1,9 +1,11 @@
 /** Jobs and their results on their way between threads: as flat arrays, for the reason given in message-wire.ts. */
+import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
 import type { BounceReason, DeferralReason, Outcome, OutcomeGroup, PeerReply } from './outcome.ts';
 import type { Peer } from './peer.ts';
+import type { ReplyClass, ReplyMove, ReplyScope, Verdict } from './verdict.ts';
 
 /** Appends the job; `readJobs` takes it off again. */
 export function writeJob(wire: Wire, job: Job): void {
@@ -22,8 +24,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText } = job;
-  const isPlain = (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, attributes } = job;
+  const isPlain =
+    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes) === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -62,6 +65,7 @@ function writeRare(wire: Wire, job: Job): void {
     job.suspicion ?? null,
     job.operatorText ?? null,
   );
+  writeAttributes(wire, job.attributes);
 }
 
 function readRare(r: WireReader, job: Job): void {
@@ -77,6 +81,8 @@ function readRare(r: WireReader, job: Job): void {
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) job.attributes = attributes;
 }
 
 /** Reads the `count` jobs of a wire. */
@@ -87,7 +93,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid } = result;
+  const { times, tls, user, envid, attributes } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -106,9 +112,10 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid) === undefined;
+  const isPlain = tls === undefined && (user ?? envid ?? attributes) === undefined;
   wire.push(result.messageId ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
+  writeAttributes(wire, attributes);
   wire.push(user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
@@ -131,6 +138,8 @@ function readResult(r: WireReader): AttemptResult {
   const messageId = r.optional<string>();
   if (messageId !== null) result.messageId = messageId;
   if (r.number() === 0) return result;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) result.attributes = attributes;
   const user = r.optional<string>();
   if (user !== null) result.user = user;
   const envid = r.optional<string>();
@@ -195,10 +204,12 @@ function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
     case 'deferred':
       wire.push(outcome.reason, outcome.detail, outcome.retryAtMs);
       writePeer(wire, outcome.peer);
+      writeVerdict(wire, outcome.verdict);
       break;
     case 'bounced':
       wire.push(outcome.reason, outcome.detail, outcome.status);
       writePeer(wire, outcome.peer);
+      writeVerdict(wire, outcome.verdict);
       break;
     default:
       outcome satisfies never;
@@ -220,6 +231,8 @@ function readGroup(r: WireReader): OutcomeGroup {
   const peer = readPeer(r);
   if (peer !== null) outcome.peer = peer;
   if (reply !== null) outcome.reply = reply;
+  const verdict = readVerdict(r);
+  if (verdict !== null) outcome.verdict = verdict;
   return { seqs, outcome };
 }
 
@@ -238,4 +251,20 @@ function writePeer(wire: Wire, peer: Peer | undefined): void {
 function readPeer(r: WireReader): Peer | null {
   const host = r.optional<string>();
   return host === null ? null : { host, address: r.text(), port: r.number(), source: r.text() };
+}
+
+function writeVerdict(wire: Wire, verdict: Verdict | undefined): void {
+  if (verdict === undefined) wire.push(null);
+  else wire.push(verdict.class, verdict.scope, verdict.move, verdict.rule);
+}
+
+function readVerdict(r: WireReader): Verdict | null {
+  const replyClass = r.optional<ReplyClass>();
+  if (replyClass === null) return null;
+  return {
+    class: replyClass,
+    scope: r.text() as ReplyScope,
+    move: r.text() as ReplyMove,
+    rule: r.optional<string>(),
+  };
 }

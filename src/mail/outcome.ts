@@ -3,6 +3,7 @@
  * once (I2).
  */
 import type { Peer } from './peer.ts';
+import type { Verdict } from './verdict.ts';
 
 export interface PeerReply {
   /** 250, 451 … */
@@ -17,6 +18,8 @@ export interface PeerReply {
 /** Why a recipient goes back to the queue. It is stored, so that `queue show` can say why the recipient waits. */
 export type DeferralReason =
   | 'peer_4xx'
+  /** A 5xx that means no more than a 4xx, as the rules for replies say. */
+  | 'peer_5xx'
   /** The host refuses to talk to us (a 5xx to greeting or EHLO): that says nothing of the message. */
   | 'peer_refused'
   | 'connect_failed'
@@ -43,6 +46,8 @@ export type DeferralReason =
 
 export type BounceReason =
   | 'peer_5xx'
+  /** A rule of an operator for replies says that it is over. */
+  | 'peer_4xx'
   | 'no_such_domain'
   | 'null_mx'
   | 'mail_loop'
@@ -51,8 +56,15 @@ export type BounceReason =
   | 'needs_smtputf8'
   | 'needs_binarymime'
   | 'expired'
+  | typeof DEADLINE_PASSED
   | 'retry_disabled'
   | typeof FAILED_BY_OPERATOR;
+
+/** Reason of recipients whose message has passed its deadline (mail/attributes.ts). */
+export const DEADLINE_PASSED = 'deadline_passed';
+
+/** Whether recipients that bounced for this reason have expired: no peer refused them, their time was over. */
+export const isExpiry = (reason: string): boolean => reason === 'expired' || reason === DEADLINE_PASSED;
 
 /** Reason of recipients that an operator ended (`queue fail`). */
 export const FAILED_BY_OPERATOR = 'failed_by_operator';
@@ -71,6 +83,8 @@ export type Outcome =
       /** Who was asked, where there is no reply to say so. */
       peer?: Peer;
       detail: string;
+      /** What the reply means; absent where none about mail was given. */
+      verdict?: Verdict;
       retryAtMs: number;
     }
   | {
@@ -81,6 +95,7 @@ export type Outcome =
       /** Enhanced status for the DSN, '5.1.2'. */
       status: string;
       detail: string;
+      verdict?: Verdict;
     };
 
 /** Recipients (by their seq within the message) with the same outcome; 10,000 equal fates are one group. */

@@ -75,6 +75,7 @@ export class Relay {
       place,
       pressure,
       queue,
+      replies,
       routes,
       scheduler,
       sessions,
@@ -125,6 +126,7 @@ export class Relay {
         limits: shaping.table,
         stsDir: stsDir(place),
         begun: begunOf(thread),
+        replies: replies.texts,
         name: `${place.process}.${thread}`,
       })),
     );
@@ -292,7 +294,8 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, sessions, shaping, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, replies, sessions, shaping, shares, tls, tlsReports } =
+      this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];
@@ -303,8 +306,14 @@ export class Relay {
     tlsReports.reconfigure(config);
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
-    deliveries.postAll({ type: 'config', config, shaping: shaping.data });
-    return { applied, needsRestart, problems };
+    const wrongRules = replies.reconfigure(config);
+    deliveries.postAll({
+      type: 'config',
+      config,
+      shaping: shaping.data,
+      replies: wrongRules.length > 0 ? null : replies.texts,
+    });
+    return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 
   /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */

@@ -1,5 +1,7 @@
 /** What stands in the lines of the event files (docs/events.md). */
+import type { MailClass } from '../mail/attributes.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
+import type { ReplyClass, ReplyMove, ReplyScope } from '../mail/verdict.ts';
 
 interface Common {
   /** When the line was made, RFC 3339 in UTC. */
@@ -7,8 +9,19 @@ interface Common {
   node: string;
 }
 
+/** Attributes of the message (docs/attributes.md), where it has them. */
+interface AttributeFields {
+  tenant?: string;
+  campaign?: string;
+  /** `class` is that of a reply. */
+  mail_class?: MailClass;
+  pool?: string;
+  metadata?: Record<string, unknown>;
+  deadline_at?: string;
+}
+
 /** We took responsibility for a message; one line per message. For our own reports the client is "internal". */
-export interface AcceptedEvent extends Common {
+export interface AcceptedEvent extends Common, AttributeFields {
   type: 'accepted';
   queue_id: string;
   /** Reverse-path; '' for the null one. */
@@ -39,7 +52,7 @@ export interface AcceptedEvent extends Common {
   persist_ms: number;
 }
 
-interface RecipientEvent extends Common {
+interface RecipientEvent extends Common, AttributeFields {
   queue_id: string;
   recipient: string;
   sender: string;
@@ -78,8 +91,17 @@ export interface DeliveredEvent extends RecipientEvent {
   type: 'delivered';
 }
 
+/** What the reply means (docs/replies.md); only with a reply that refuses. */
+interface RefusedEvent extends RecipientEvent {
+  class?: ReplyClass;
+  scope?: ReplyScope;
+  move?: ReplyMove;
+  /** The id of the rule that says so; absent for the class unknown. */
+  rule?: string;
+}
+
 /** The recipient stays in the queue. */
-export interface DeferredEvent extends RecipientEvent {
+export interface DeferredEvent extends RefusedEvent {
   type: 'deferred';
   reason: DeferralReason;
   detail: string;
@@ -87,7 +109,7 @@ export interface DeferredEvent extends RecipientEvent {
 }
 
 /** The recipient failed for good; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
-export interface BouncedEvent extends RecipientEvent {
+export interface BouncedEvent extends RefusedEvent {
   type: 'bounced' | 'expired';
   reason: BounceReason;
   detail: string;
