@@ -5,6 +5,8 @@
  * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
  * the scheduler hands over.
  */
+import { isIP } from 'node:net';
+import type { EgressSource } from '../egress/egress.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
@@ -22,7 +24,6 @@ import { LaneShare } from './lane-share.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import type { Host, Route } from './route.ts';
-import type { Source } from './source.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
@@ -41,7 +42,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   readonly #detours: Detours;
   #looksAhead = true;
 
-  constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
+  constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
     this.share = new LaneShare({
       now: () => this.now(),
@@ -74,11 +75,21 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   async #route(): Promise<Route> {
-    const route = await this.ports.route(this.key);
+    const route = this.#ofFamily(await this.ports.route(this.key));
     const site = route.kind === 'hosts' ? route.site : undefined;
     // Most routes of a config without MX destinations never wait here.
     if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
     return route;
+  }
+
+  /** Hosts that the source can reach. */
+  #ofFamily(route: Route): Route {
+    const { family, name } = this.source;
+    if (family === 0 || route.kind !== 'hosts') return route;
+    const hosts = route.hosts.filter(({ address }) => isIP(address) === family);
+    if (hosts.length > 0) return { ...route, hosts };
+    const detail = `no host of ${this.key} has an IPv${family} address, to leave for from source ${name}`;
+    return { kind: 'defer', reason: 'connect_failed', detail };
   }
 
   #newDetours(): Detours {
@@ -126,6 +137,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   get forgettable(): boolean {
     if (!this.empty) return false;
     return this.#suspension.forgettable && !this.#hosts.remembers;
+  }
+
+  /** Whether mail had better leave from another source now. */
+  get isClosed(): boolean {
+    return this.share.isClosed || (this.source.proxy !== null && this.#suspension.active);
   }
 
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */

@@ -96,6 +96,14 @@ export class Router {
     this.#ports = ports;
   }
 
+  /** Whether the MX hosts of the domain itself are asked. @param key as in `route`. */
+  goesByMx(key: string): boolean {
+    const { delivery } = this.#config;
+    if (key === SMARTHOST || key.startsWith('[') || reroutedHop(delivery, key) !== undefined) return false;
+    const domain = domainKey(domainOfReport(key) ?? key);
+    return delivery.smarthost === undefined && !Object.hasOwn(delivery.routes, domain);
+  }
+
   /**
    * @param key the scheduling key: 'smarthost', a domain in lower case, the key of a report to that, or one that an operator
    *   gave. Never rejects.
