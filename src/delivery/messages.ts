@@ -6,6 +6,7 @@ import type { Wire } from '../mail/message-wire.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { SigningTable } from '../signing/table.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -50,6 +51,8 @@ export type ToDelivery =
   | { type: 'jobs'; wire: Wire; count: number }
   | { type: 'config'; config: Config }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Which keys sign from now on; null: nothing is signed. */
+  | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */

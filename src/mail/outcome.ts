@@ -33,6 +33,8 @@ export type DeferralReason =
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'
+  /** No key could sign it (dkim.on_error). */
+  | 'signing_failed'
   /** This machine lacks descriptors, buffers, addresses or network for a connection. */
   | 'local_trouble'
   | 'shutdown'
@@ -49,6 +51,7 @@ export type BounceReason =
   | 'needs_8bitmime'
   | 'needs_smtputf8'
   | 'needs_binarymime'
+  | 'signing_failed'
   | 'expired'
   | 'retry_disabled'
   | typeof FAILED_BY_OPERATOR;
