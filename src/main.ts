@@ -40,7 +40,9 @@ const GROUPS = [
 /** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {
   code: ExitCode = EXIT.ok;
-  readonly #program = newProgram();
+  readonly out = process.stdout;
+  readonly err = process.stderr;
+  readonly #program = newProgram(this.out, this.err);
 
   constructor() {
     this.#program.action((config: string | undefined, options) =>

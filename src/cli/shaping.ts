@@ -7,6 +7,7 @@ import { nearest } from '../config/shape.ts';
 import type { LoadedShaping } from '../shaping/shaping-file.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { replayCommand } from './shaping-replay.ts';
 
 const CHECK_HELP = `
 Says what is wrong with config/shaping.json and shaping.overrides_file, with file and line: names and numbers that are none,
@@ -54,6 +55,7 @@ export function addShaping(program: Command, line: CommandLine): void {
         json ? `${printableJson(JSON.stringify(shown, null, 2))}\n` : printableLines(textOf(shown)),
       );
     });
+  replayCommand(shaping, line);
 }
 
 /** What limits are called that hold for sites of no provider. */

@@ -60,6 +60,9 @@ export function unsigned({ kind, detail }: { kind: 'defer' | 'bounce'; detail: s
   if (kind === 'defer') return deferred('signing_failed', null, detail);
   return bounced('signing_failed', '5.7.5', detail);
 }
+/** What is said of a message whose deadline is over. */
+export const deadlineText = (deadlineMs: number): string =>
+  `its deadline was ${new Date(deadlineMs).toISOString()}`;
 
 /** The command that a reply answers. */
 export type Asked = 'greeting' | 'hello' | 'MAIL' | 'RCPT' | 'DATA' | 'content';

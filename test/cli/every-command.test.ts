@@ -49,6 +49,7 @@ const COMMANDS: Record<string, Expected> = {
   'config reference': { words: [], runs: 0, stopped: 0 },
   'shaping check': { words: [], runs: 0, stopped: 0 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
+  'shaping replay': { words: [], runs: 0, stopped: 0 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */
