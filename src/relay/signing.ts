@@ -4,10 +4,10 @@ import type { Log } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { within } from '../base/within.ts';
 import type { Config } from '../config/schema.ts';
-import { Dns } from '../delivery/names/dns.ts';
 import { KeyBook, WAITING_INTERVAL_MS } from '../signing/key-book.ts';
 import { readShown, writeShown } from '../signing/shown-file.ts';
 import type { SigningTable } from '../signing/table.ts';
+import { presentTxt } from './current-dns.ts';
 
 /** How long a start waits for DNS to show keys that it did not show before; mail of theirs waits longer. */
 const FIRST_ANSWER_MS = 3000;
@@ -32,8 +32,7 @@ export class RelaySigning {
     this.#book = new KeyBook(current().dkim, {
       log,
       tell,
-      // Without a cache: what DNS says now is what matters.
-      txt: (name) => new Dns({ ...current().dns, cache_max_entries: 0 }).txt(name),
+      txt: presentTxt(current),
       recall: () => readShown(current().data_dir),
       remember: (shown) => aside.now('signing', () => writeShown(current().data_dir, shown)),
       now: () => timeOfDayMs(steadyMs()),
