@@ -32,6 +32,6 @@ export const dkim = z.strictObject({
   sign_headers: z.array(headerName).min(1).max(100).default(SIGNED).describe('Header fields that are signed, where a message has them.').meta(live),
   oversign_headers: z.array(headerName).max(100).default(OVERSIGNED).describe('Those that nobody can add to a signed message without breaking the signature.').meta(live),
   expire_s: z.int().min(0).max(315_360_000).default(0).describe('Seconds for which a signature is good (`x=`). 0: it has no end.').meta(live),
-  on_error: z.enum(['defer', 'send', 'bounce']).default('defer').describe('Mail that should be signed and cannot: no key of its domain is readable and shown by DNS, or it has no From, or several. defer: it waits. send: it goes out with the signatures that can be made, or none. bounce: it goes back.').meta(live),
+  on_error: z.enum(['defer', 'send', 'bounce']).default('defer').describe('Mail that should be signed and cannot: no key of its domain is readable and shown by DNS, or it has no From, or several, and its reverse-path is of a domain with keys. defer: it waits. send: it goes out with the signatures that can be made, or none. bounce: it goes back.').meta(live),
   threads: z.int().min(0).max(64).default(0).describe('Threads of a relay process that sign; 0: as many as there are cores.').meta(live),
 });

@@ -2,6 +2,7 @@
  * Signs messages before they are attempted, in a delivery thread: finds the author's domain and its keys, hands the work to
  * the threads of the addon, and gives back what they made, once per loop turn. Bounded by what the scheduler hands over.
  */
+import { domainOf } from '../base/domain.ts';
 import { NOTIFY } from '../mail/envelope.ts';
 import type { Job } from '../mail/job.ts';
 import { type Arena, type SignedFields, Signer, signedFields } from '../native.ts';
@@ -60,8 +61,10 @@ export class SigningDesk<A extends { readonly job: Job }> {
       return { kind: 'defer', detail: `${UNREADABLE}: ${(error as NodeJS.ErrnoException).code ?? error}` };
     }
     const from = fromDomains(header);
-    if ('fault' in from) return this.#unsigned(from.fault);
-    const { slots, fault } = chooseKeys(table, from.domains);
+    // Without an author it is that of its reverse-path: mail of others is not ours to judge.
+    const authors = 'fault' in from ? [domainOf(job.reversePath)] : from.domains;
+    const { slots, fault } = chooseKeys(table, authors);
+    if ('fault' in from) return slots.length === 0 && fault === '' ? UNSIGNED : this.#unsigned(from.fault);
     if (slots.length === 0 || (fault !== '' && table.onError !== 'send'))
       return fault === '' ? UNSIGNED : this.#unsigned(fault);
     const signedAt = Math.floor(this.#ports.now() / 1000);

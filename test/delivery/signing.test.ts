@@ -82,23 +82,24 @@ test('mail is signed as the peer gets it: stuffed dots, BDAT, files, several key
 
 test('what cannot be signed waits, goes out or bounces, as dkim.on_error says', async () => {
   const { sink, harness } = await start();
-  const cases: [SigningTable['onError'], string, string][] = [
+  const cases: [SigningTable['onError'], string, string, string?][] = [
     ['defer', mail('a@waits.test'), 'deferred signing_failed'],
-    ['defer', 'Subject: x\r\n\r\nx\r\n', 'deferred signing_failed'],
+    ['defer', 'Subject: x\r\n\r\nx\r\n', 'deferred signing_failed', 'a@www.example.com'],
+    ['defer', 'Subject: x\r\n\r\nx\r\n', 'delivered', 'a@elsewhere.test'],
     ['defer', mail('a@example.com\r\nFrom: b@example.com'), 'deferred signing_failed'],
     ['bounce', mail('a@waits.test'), 'bounced signing_failed'],
     ['send', mail('a@waits.test'), 'delivered'],
-    ['send', 'Subject: x\r\n\r\nx\r\n', 'delivered'],
+    ['send', 'Subject: x\r\n\r\nx\r\n', 'delivered', 'a@example.com'],
   ];
-  for (const [onError, content, fate] of cases) {
+  for (const [onError, content, fate, from = 'a@example.com'] of cases) {
     harness.desk.use(table({ onError }));
-    const result = await harness.attempt({ recipients: ['b@dest.test'], content });
+    const result = await harness.attempt({ recipients: ['b@dest.test'], content, from });
     assert.deepEqual(fates(result), [fate]);
     const outcome = outcomeOf(result);
     if (outcome.kind === 'bounced')
       assert.deepEqual([outcome.status, outcome.detail], ['5.7.5', 'no key of waits.test can sign']);
   }
-  assert.equal(sink.messages.length, 2);
+  assert.equal(sink.messages.length, 3);
   // Some of what belongs there: it goes with what can be made.
   harness.desk.use(table({ onError: 'send', alsoSign: ['waits.test'] }));
   await harness.attempt({ recipients: ['b@dest.test'], content: mail('a@example.com') });

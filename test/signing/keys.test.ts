@@ -101,9 +101,13 @@ class World {
         this.asked++;
         return Promise.resolve(this.records.get(name) ?? { kind: 'no-name' });
       },
-      tell: (table) => void (this.table = table),
+      tell: (table) => {
+        this.table = table;
+      },
       recall: () => this.remembered,
-      remember: (shown) => void (this.remembered = shown),
+      remember: (shown) => {
+        this.remembered = shown;
+      },
       now: () => this.nowMs,
       steady: () => this.nowMs,
     });
