@@ -5,7 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
-import { attributes, tenants } from './attributes-schema.ts';
+import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
@@ -286,6 +286,7 @@ const schema = {
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   attributes: attributes.prefault({}),
   tenants,
+  added_headers: addedHeaders,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -340,6 +341,10 @@ const schema = {
       inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
       outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
     }).prefault({}),
+  }).prefault({}),
+  replies: z.strictObject({
+    file: z.string().default('').describe('Rules of your own for what replies of hosts mean (docs/replies.md), tried before those of the installation, `config/replies.json`. Empty: none. Read again on reload.').meta(live),
+    unknown_kept: count(0, 100_000).default(1000).describe('Refusals that no rule knows are counted by their text for `protorelay replies unknown`: so many texts in each delivery thread, the rarest go. 0: none.').meta(live),
   }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),

@@ -6,8 +6,10 @@ import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
+import type { PeerReply } from '../mail/outcome.ts';
 import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
@@ -17,7 +19,7 @@ import { transactionIn } from './client/state.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
-import { deferred, internal, unsigned } from './outcome.ts';
+import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
@@ -42,6 +44,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
+  readonly classify: (reply: PeerReply) => Verdict;
   readonly broken = new RememberedHosts();
   readonly careful = new RememberedHosts();
   turn = 0;
@@ -73,6 +76,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;
     this.tlsSession = ports.tlsSession ?? (() => {});
+    this.classify = ports.classify ?? byFirstDigit;
     this.#nowMs = ports.now();
     this.#wallMs = this.#nowMs;
     this.#tick();
@@ -140,29 +144,21 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */
   accept(jobs: Job[]): void {
-    this.#each(
-      jobs.map((job) => ({ attempt: new Attempt(job) })),
-      ({ attempt }, touched) => {
-        this.#held++;
-        if (this.draining) this.handBack(attempt);
-        else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt), touched);
-      },
-    );
+    const all = jobs.map((job) => ({ attempt: new Attempt(job) }));
+    this.#each(all, ({ attempt }, touched) => {
+      this.#held++;
+      if (this.draining) this.handBack(attempt);
+      else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt), touched);
+    });
     this.#ports.signing?.flush();
   }
 
   /** It is known what becomes of attempts that `signing` kept. */
   signed(all: { attempt: Attempt; verdict: SigningVerdict }[]): void {
-    this.#each(all, ({ attempt, verdict }, touched) => {
-      if (this.draining) this.handBack(attempt);
-      else this.#enter(attempt, verdict, touched);
-    });
+    this.#each(all, ({ attempt, verdict }, touched) => this.#enter(attempt, verdict, touched));
   }
 
-  #each<One extends { attempt: Attempt }>(
-    all: One[],
-    work: (one: One, touched: Set<Destination>) => void,
-  ): void {
+  #each<T extends { attempt: Attempt }>(all: T[], work: (one: T, touched: Set<Destination>) => void): void {
     this.outside(() => {
       const touched = new Set<Destination>();
       for (const one of all) {
@@ -182,6 +178,10 @@ export class Sender implements DestinationPorts<Destination> {
   /** @param verdict null: it is told later; absent: nothing is signed here. */
   #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined, touched: Set<Destination>): void {
     if (verdict === null) return;
+    if (this.draining) {
+      this.handBack(attempt);
+      return;
+    }
     if (verdict !== undefined && verdict.kind !== 'go') {
       attempt.decideRest(unsigned(verdict));
       this.finished(attempt);
