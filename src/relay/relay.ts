@@ -80,6 +80,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      signing,
       suspensions,
       tls,
       unsettled,
@@ -130,6 +131,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
@@ -259,6 +261,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      signing,
       stsRefresh,
       suspects,
       suspensions,
@@ -276,9 +279,11 @@ export class Relay {
     shaping.stop();
     this.#stages.rates.stop();
     tls.stop();
+    signing.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
@@ -294,11 +299,22 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, replies, sessions, shaping, shares, tls, tlsReports } =
-      this.#stages;
+    const {
+      deliveries,
+      events,
+      logins,
+      pressure,
+      replies,
+      sessions,
+      shaping,
+      shares,
+      signing,
+      tls,
+      tlsReports,
+    } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];
+    const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
