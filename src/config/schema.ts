@@ -11,6 +11,7 @@ import { dane, tlsRpt } from './dane-schema.ts';
 import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
+import { dkim } from './signing-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -300,6 +301,7 @@ const schema = {
   delivery: delivery.prefault({}),
   egress: egress.prefault({}),
   policy: policySchema.prefault({}),
+  dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),

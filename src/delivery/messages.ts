@@ -10,6 +10,7 @@ import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import type { ShapingData } from '../shaping/shaping-data.ts';
+import type { SigningTable } from '../signing/table.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -69,6 +70,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Sources whose address is not on this host. */
   | { type: 'sources'; missing: string[] }
+  /** Which keys sign from now on; null: nothing is signed. */
+  | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */

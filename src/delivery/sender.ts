@@ -25,10 +25,10 @@ import { Endings } from './endings.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
 import { OpenConnections } from './open-connections.ts';
-import { byFirstDigit, deferred, internal } from './outcome.ts';
+import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
-import type { SenderPorts } from './sender-ports.ts';
+import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
 import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
 import { unbegun } from './unbegun.ts';
@@ -80,11 +80,15 @@ export class Sender implements DestinationPorts<Destination> {
     // Twice as many: closed connections keep their places in the reactor until its loop has turned.
     const places = 2 * ports.config.delivery.max_connections;
     this.#reactor = ports.createReactor((count) => this.#turn(count), places);
+    const timing = {
+      setTimer: (ms: number, fire: () => void) => ports.setTimer(ms, fire),
+      outside: (work: () => void) => this.outside(work),
+    };
     this.#granted = new GrantedConnections({
       post: (demands) => ports.post({ type: 'connections', demands }),
       destinations: () => this.#lanes.destinations(),
       destination: (key) => this.#lanes.destination(key),
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
+      setTimer: timing.setTimer,
     });
     const sender = this;
     this.#connections = new OpenConnections({
@@ -93,13 +97,15 @@ export class Sender implements DestinationPorts<Destination> {
       },
       reactor: this.#reactor,
       now: () => this.#nowMs,
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
-      outside: (work) => this.outside(work),
       transcript: (id, key) => ports.transcript?.(id, key) ?? null,
+      ...timing,
     });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
-      (lane) => this.#dropped(lane),
+      (lane) => {
+        this.#connections.leave(lane);
+        lane.share.leave();
+      },
     );
     this.#departures = new Departures(ports.createEgress(ports.config), {
       goesByMx: (key) => this.#router.goesByMx(key),
@@ -107,7 +113,7 @@ export class Sender implements DestinationPorts<Destination> {
       isClosed: (key, source) => this.#lanes.known(key, source)?.isClosed === true,
       depart: (attempt, source) => this.#depart(attempt, source),
       stranded: (attempt, pool) => this.#stranded(attempt, pool),
-      outside: (work) => this.outside(work),
+      outside: timing.outside,
       failed: (attempt, error) => this.#notAccepted(attempt, error),
     });
     this.#settler = new Settler({
@@ -160,21 +166,16 @@ export class Sender implements DestinationPorts<Destination> {
     if (destination !== undefined) this.#granted.short(destination);
   }
 
-  openBeside(lane: Destination): number {
-    return this.#lanes.openBeside(lane);
-  }
+  readonly openBeside = (lane: Destination): number => this.#lanes.openBeside(lane);
 
   enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
-    const { limits } = this.#ports;
-    if (limits === undefined) throw new Error('a site without limits');
+    const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
     limits.belongs(key, site);
     this.#departures.belongs(key, site.provider);
     return limits.enter(site, source.name);
   }
 
-  release(limits: LaneLimits): void {
-    this.#ports.limits?.release(limits);
-  }
+  readonly release = (limits: LaneLimits): void => this.#ports.limits?.release(limits);
 
   pumpAt(lane: Destination, atMs: number): void {
     this.#ports.setTimer(Math.max(1, atMs - this.#nowMs), () =>
@@ -183,11 +184,6 @@ export class Sender implements DestinationPorts<Destination> {
         lane.pump();
       }),
     );
-  }
-
-  #dropped(lane: Destination): void {
-    this.#connections.leave(lane);
-    lane.share.leave();
   }
 
   /** Sets how many connections this thread may open, of those that all nodes share. */
@@ -203,14 +199,43 @@ export class Sender implements DestinationPorts<Destination> {
   #takeAll(jobs: Job[]): void {
     for (const job of jobs) {
       this.#held++;
-      const attempt = new Attempt(job);
-      try {
+      this.#guarded(new Attempt(job), (attempt) => {
         if (this.draining) this.handBack(attempt);
-        else if (!this.#refuse(attempt)) this.#departures.take(attempt);
-      } catch (error) {
-        this.#notAccepted(attempt, error);
-      }
+        else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt));
+      });
     }
+    this.#ports.signing?.flush();
+  }
+
+  /** It is known what becomes of attempts that `signing` kept. */
+  signed(all: { attempt: Attempt; verdict: SigningVerdict }[]): void {
+    this.outside(() => {
+      for (const { attempt, verdict } of all) this.#guarded(attempt, () => this.#enter(attempt, verdict));
+    });
+  }
+
+  #guarded(attempt: Attempt, work: (attempt: Attempt) => void): void {
+    try {
+      work(attempt);
+    } catch (error) {
+      this.#notAccepted(attempt, error);
+    }
+  }
+
+  /** @param verdict null: it is told later; absent: nothing is signed here. */
+  #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined): void {
+    if (verdict === null) return;
+    if (this.draining) {
+      this.handBack(attempt);
+      return;
+    }
+    if (verdict !== undefined && verdict.kind !== 'go') {
+      attempt.decideRest(unsigned(verdict));
+      this.finished(attempt);
+      return;
+    }
+    attempt.fields = verdict?.fields ?? '';
+    this.#departures.take(attempt);
   }
 
   #notAccepted(attempt: Attempt, error: unknown): void {
@@ -254,21 +279,14 @@ export class Sender implements DestinationPorts<Destination> {
     return true;
   }
 
-  mayDial(destination: Destination): boolean {
-    return this.#connections.mayDial(destination);
-  }
+  readonly mayDial = (lane: Destination): boolean => this.#connections.mayDial(lane);
 
-  connect(destination: Destination, host: Host): ClientSession | null {
-    return this.#connections.open(destination, host);
-  }
+  readonly connect = (lane: Destination, host: Host): ClientSession | null =>
+    this.#connections.open(lane, host);
 
-  idle(session: ClientSession): void {
-    this.#connections.idle(session);
-  }
+  readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
-  busy(session: ClientSession): void {
-    this.#connections.busy(session);
-  }
+  readonly busy = (session: ClientSession): void => this.#connections.busy(session);
 
   waits(destination: Destination): void {
     this.#connections.waiting.later(destination);
@@ -441,6 +459,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.outside(() => {
       for (const { job } of this.#departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
     });
     return taken;

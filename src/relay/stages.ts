@@ -57,6 +57,7 @@ import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
+import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
 import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
@@ -102,6 +103,7 @@ export class Stages {
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
   readonly sources: RelaySources;
+  readonly signing: RelaySigning;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
@@ -251,6 +253,12 @@ export class Stages {
       current: () => this.config,
       asksDns: this.place.process === 0,
       missing: (missing) => this.deliveries.postAll({ type: 'sources', missing }),
+    });
+    this.signing = new RelaySigning({
+      log,
+      aside,
+      current: () => this.config,
+      tell: (table) => this.deliveries.postAll({ type: 'signing', table }),
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
