@@ -281,8 +281,9 @@ export class Sender implements DestinationPorts<Destination> {
 
   readonly mayDial = (lane: Destination): boolean => this.#connections.mayDial(lane);
 
-  readonly connect = (lane: Destination, host: Host): ClientSession | null =>
-    this.#connections.open(lane, host);
+  connect(lane: Destination, host: Host): ClientSession | null {
+    return this.#connections.open(lane, host);
+  }
 
   readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
