@@ -5,11 +5,12 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
-import { attributes, tenants } from './attributes-schema.ts';
+import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
+import { dkim } from './signing-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -285,6 +286,7 @@ const schema = {
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   attributes: attributes.prefault({}),
   tenants,
+  added_headers: addedHeaders,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -297,6 +299,7 @@ const schema = {
   }).prefault({}),
   delivery: delivery.prefault({}),
   policy: policySchema.prefault({}),
+  dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
