@@ -79,6 +79,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      signing,
       suspensions,
       tls,
       unsettled,
@@ -126,6 +127,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
@@ -254,6 +256,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      signing,
       stsRefresh,
       suspects,
       suspensions,
@@ -270,9 +273,11 @@ export class Relay {
     housekeeping.stop();
     this.#stages.rates.stop();
     tls.stop();
+    signing.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
@@ -288,10 +293,11 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, replies, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, replies, sessions, shares, signing, tls, tlsReports } =
+      this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = tls.reconfigure(config);
+    const problems = [...tls.reconfigure(config), ...signing.reconfigure()];
     this.#stages.listener?.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);

@@ -6,20 +6,21 @@ import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import { delivered } from '../outcome.ts';
 import { endTransaction, enter, prepare, sendEnvelope } from './envelope.ts';
+import { refuse } from './moves.ts';
 import type { ClientSession } from './session.ts';
 import type { ClientState, Transaction } from './state.ts';
 
 type ContentState = Extract<ClientState, { phase: 'content' }>;
 
-/** Sends trace and content, as DATA with dots stuffed or as one BDAT chunk. */
+/** Sends the attempt's fields, trace and content, as DATA with dots stuffed or as one BDAT chunk. */
 export function sendBody(session: ClientSession, transaction: Transaction): void {
-  const { job } = transaction.attempt;
+  const { job, fields } = transaction.attempt;
   if (!session.owner.leaseHolds(job)) {
     const detail = 'its lease ended before it was sent: another node may have it by now';
     session.fail({ reason: 'lease_lapsed', reply: null, detail });
     return;
   }
-  const trace = Buffer.from(job.trace, 'utf8');
+  const trace = Buffer.from(fields + job.trace, 'utf8');
   if (transaction.bdat) session.port.sendLatin1(session.id, `BDAT ${trace.length + job.sizeBytes} LAST\r\n`);
   session.port.sendContent(session.id, trace, job.content, !transaction.bdat);
   // Progress renews this deadline; `sent` sets the one for the final reply.
@@ -75,7 +76,7 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     if (positive) {
       attempt.decide(accepted, delivered(reply, session.offered.dsn));
       if (!session.delivers) session.worksNow();
-    } else attempt.apply(accepted, session.judge(reply, 'content'));
+    } else refuse(session, transaction, accepted, session.judge(reply, 'content'));
   }
   if (!state.sent) {
     // Refused half way: the peer would read the rest of the content as commands, so the connection cannot be used
