@@ -1,6 +1,6 @@
 /** What the schema cannot say about `egress`. Pure; part of rules.ts. */
 import { isIP } from 'node:net';
-import { parseProxy } from '../egress/hop.ts';
+import { parseProxy } from './egress-proxy.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 import { nearest } from './shape.ts';

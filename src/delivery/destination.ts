@@ -5,7 +5,6 @@
  * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
  * the scheduler hands over.
  */
-import { isIP } from 'node:net';
 import type { EgressSource } from '../egress/egress.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
@@ -25,7 +24,7 @@ import { LaneShare } from './lane-share.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
-import type { Host, Route } from './route.ts';
+import { type Host, type Route, reachableFrom } from './route.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
@@ -78,21 +77,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   async #route(): Promise<Route> {
-    const route = this.#ofFamily(await this.ports.route(this.key));
+    const route = reachableFrom(this.source, await this.ports.route(this.key));
     const site = route.kind === 'hosts' ? route.site : undefined;
     // Most routes of a config without MX destinations never wait here.
     if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
     return route;
-  }
-
-  /** Hosts that the source can reach. */
-  #ofFamily(route: Route): Route {
-    const { family, name } = this.source;
-    if (family === 0 || route.kind !== 'hosts') return route;
-    const hosts = route.hosts.filter(({ address }) => isIP(address) === family);
-    if (hosts.length > 0) return { ...route, hosts };
-    const detail = `no host of ${this.key} has an IPv${family} address, to leave for from source ${name}`;
-    return { kind: 'defer', reason: 'connect_failed', detail };
   }
 
   #newDetours(): Detours {

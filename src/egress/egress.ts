@@ -1,8 +1,9 @@
 /** What a delivery thread knows of sources: which one a message leaves from, and how connections are made from it. */
 import { isIP } from 'node:net';
+import { type EgressProxy, parseProxy } from '../config/egress-proxy.ts';
 import type { Config } from '../config/schema.ts';
 import type { Hop } from '../native/contract.ts';
-import { type EgressProxy, hopTo, parseProxy } from './hop.ts';
+import { hopTo } from './hop.ts';
 import { type May, Pools } from './pools.ts';
 import { type Routed, Routing } from './routing.ts';
 

@@ -1,6 +1,6 @@
 /** What `protorelay source list` says of a source. */
+import { parseProxy } from '../config/egress-proxy.ts';
 import type { Config } from '../config/schema.ts';
-import { parseProxy } from './hop.ts';
 import type { SourceFinding, SourceStanding } from './source-checks.ts';
 
 export interface SourceReport {

@@ -62,6 +62,11 @@ function base(): Settings {
       provider: 'distributed',
       distributed: { roots: ['a', 'b'], replica_count: 2, write_quorum: 1 },
     },
+    egress: {
+      sources: [{ name: 'a' }],
+      pools: [{ name: 'p', members: [{ source: 'a' }] }],
+      routing: [{ match: { tenant: 'a' }, pool: 'p' }],
+    },
     delivery: {
       enabled: false,
       smarthost: { host: '127.0.0.1', port: 2 },

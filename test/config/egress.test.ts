@@ -58,3 +58,14 @@ test('rules that only look alike are all reached', () => {
   ];
   assert.deepEqual(said({ sources, pools: [warm], routing }), { problems: [], warnings: [] });
 });
+
+test('keys and their defaults', () => {
+  assert.deepEqual(egress.parse({}), {
+    sources: [],
+    pools: [],
+    routing: [],
+    check_interval_s: 3600,
+    dnsbls: [],
+  });
+  assert.equal(egress.safeParse({ check_interval_s: 59 }).success, false);
+});

@@ -59,6 +59,11 @@ function full(): Config {
     attributes: { rules: [{ set: { class: 'bulk' } }] },
     tenants: [{ name: 'shop' }],
     dkim: { keys: [{ domain: 'a.test', selector: 's', file: 's.pem' }] },
+    egress: {
+      sources: [{ name: 'a' }],
+      pools: [{ name: 'p', members: [{ source: 'a' }] }],
+      routing: [{ match: {}, pool: 'p' }],
+    },
     tls: { certificates: [{ cert_file: 'x.pem' }] },
     policy: { dnsbl: { zones: [{ zone: 'list.test' }] } },
   });
@@ -172,6 +177,7 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/relay/scheduling.ts': ['src/relay/stages.ts', 'settings: () => this.config'],
   'src/relay/stages.ts': ['src/relay/relay.ts', 'this.#stages.config = config;'],
   'src/relay/sts.ts': ['src/relay/stages.ts', 'current: () => this.config'],
+  'src/relay/egress.ts': ['src/relay/relay.ts', 'void sources.start();'],
   'src/relay/tls-reports.ts': ['src/relay/relay.ts', 'current: () => this.#stages.config'],
   'src/report/events.ts': ['src/relay/relay.ts', 'events.reconfigure(config)'],
   'src/report/dsn.ts': ['src/delivery/thread.ts', 'return sender.config;'],
@@ -220,6 +226,8 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^policy\./, ...POLICY],
   [/^retry\./, 'src/scheduler/retry.ts', 'src/delivery/settle.ts', 'src/delivery/sender.ts'],
   [/^log\.mail$/, 'src/report/events.ts'],
+  [/^egress\.(check_interval_s|dnsbls)$/, 'src/relay/egress.ts'],
+  [/^egress\./, 'src/delivery/thread.ts'],
   [/^shaping\./, 'src/shaping/shaping-file.ts'],
   [/^delivery\.(ip_family|idle_connection_ms)$/, 'src/delivery/route.ts', 'src/delivery/lane-terms.ts'],
   [/^replies\.file$/, 'src/relay/replies.ts'],

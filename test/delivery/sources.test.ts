@@ -133,7 +133,7 @@ test('hosts of the source’s family only', async () => {
     assert.equal(outcome.kind, 'deferred');
     assert.match(
       outcome.kind === 'deferred' ? outcome.detail : '',
-      /no host of six\.test has an IPv4 address/,
+      /no host has an IPv4 address, to leave for from source s2/,
     );
   });
 });

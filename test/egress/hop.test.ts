@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hopTo, parseProxy } from '../../src/egress/hop.ts';
+import { parseProxy } from '../../src/config/egress-proxy.ts';
+import { hopTo } from '../../src/egress/hop.ts';
 
 test('proxies as they are written', () => {
   assert.deepEqual(parseProxy('socks5://192.0.2.1'), {

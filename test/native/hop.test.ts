@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { constants } from 'node:os';
 import { afterEach, beforeEach, test } from 'node:test';
-import { type EgressProxy, hopTo, parseProxy } from '../../src/egress/hop.ts';
+import { type EgressProxy, parseProxy } from '../../src/config/egress-proxy.ts';
+import { hopTo } from '../../src/egress/hop.ts';
 import { CLOSE_REASON } from '../../src/native.ts';
 import { Rig } from './rig.ts';
 
