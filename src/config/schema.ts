@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
+import { attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
@@ -282,6 +283,8 @@ const schema = {
   clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
   clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no entries of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
+  attributes: attributes.prefault({}),
+  tenants,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),

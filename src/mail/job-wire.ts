@@ -1,4 +1,5 @@
 /** Jobs and their results on their way between threads: as flat arrays, for the reason given in message-wire.ts. */
+import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
@@ -22,8 +23,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText } = job;
-  const isPlain = (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, attributes } = job;
+  const isPlain =
+    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes) === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -62,6 +64,7 @@ function writeRare(wire: Wire, job: Job): void {
     job.suspicion ?? null,
     job.operatorText ?? null,
   );
+  writeAttributes(wire, job.attributes);
 }
 
 function readRare(r: WireReader, job: Job): void {
@@ -77,6 +80,8 @@ function readRare(r: WireReader, job: Job): void {
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) job.attributes = attributes;
 }
 
 /** Reads the `count` jobs of a wire. */
@@ -87,7 +92,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid } = result;
+  const { times, tls, user, envid, attributes } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -106,9 +111,10 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid) === undefined;
+  const isPlain = tls === undefined && (user ?? envid ?? attributes) === undefined;
   wire.push(result.messageId ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
+  writeAttributes(wire, attributes);
   wire.push(user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
@@ -131,6 +137,8 @@ function readResult(r: WireReader): AttemptResult {
   const messageId = r.optional<string>();
   if (messageId !== null) result.messageId = messageId;
   if (r.number() === 0) return result;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) result.attributes = attributes;
   const user = r.optional<string>();
   if (user !== null) result.user = user;
   const envid = r.optional<string>();

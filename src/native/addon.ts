@@ -80,6 +80,7 @@ export interface Addon {
     trace: number;
     messageIdAt: number;
     contentTypeAt: number;
+    marked: boolean;
     ended: boolean;
   };
   stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;
