@@ -8,8 +8,9 @@ import type { EventLog } from '../report/events.ts';
 import { AdaptiveController, type LearnedLimit, type LimitChange } from '../shaping/adaptive/controller.ts';
 import { AdaptiveFeed } from '../shaping/adaptive/feed.ts';
 import { keyText, type LimitKey } from '../shaping/adaptive/keys.ts';
-import { LEARNED_FILE, LearnedFile, readLearned } from '../shaping/adaptive/learned-file.ts';
+import { LEARNED_FILE, readLearned } from '../shaping/adaptive/learned-file.ts';
 import { settingsOf } from '../shaping/adaptive/settings.ts';
+import { KeptLines } from '../shaping/kept-lines.ts';
 import type { Gate, GateKind } from '../shaping/message-gates.ts';
 import type { LimitAccess } from './limit-access.ts';
 
@@ -28,7 +29,7 @@ export class RelayAdaptive {
   readonly #setup: RelayAdaptiveSetup;
   readonly #controller: AdaptiveController;
   readonly #feed: AdaptiveFeed;
-  readonly #file: LearnedFile;
+  readonly #file: KeptLines;
   #config: Config;
   /** What is set now, by key. */
   readonly #set = new Map<string, LearnedLimit>();
@@ -52,9 +53,9 @@ export class RelayAdaptive {
         return { open: key?.open ?? 0, most: key?.maxConnections ?? Number.POSITIVE_INFINITY };
       },
     });
-    this.#file = new LearnedFile({
+    this.#file = new KeptLines({
       path,
-      records: () => this.#controller.save(timeOfDayMs(0)),
+      lines: () => this.#controller.save(timeOfDayMs(0)),
       now: steadyMs,
       setTimer: (ms, fire) => void setTimeout(fire, ms).unref(),
       failed: (error) => log.warn('limits.not_kept', { path, error }),

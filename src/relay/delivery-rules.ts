@@ -6,8 +6,9 @@ import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Gate, GateKind } from '../shaping/message-gates.ts';
+import { KeptLines } from '../shaping/kept-lines.ts';
 import { factsOf } from '../shaping/rules/facts.ts';
-import { HOLDS_FILE, type Hold, Holds, readHolds, writeHolds } from '../shaping/rules/holds.ts';
+import { HOLDS_FILE, type Hold, Holds, readHolds } from '../shaping/rules/holds.ts';
 import { type Firing, RuleEngine } from '../shaping/rules/rule-engine.ts';
 import type { LimitAccess } from './limit-access.ts';
 
@@ -28,20 +29,28 @@ const MAX_REPLY = 300;
 
 export class RelayRules {
   readonly #setup: RelayRulesSetup;
-  readonly #path: string;
+  readonly #file: KeptLines;
   readonly #holds = new Holds();
   #engine: RuleEngine;
   #names: ReadonlySet<string>;
 
   constructor(setup: RelayRulesSetup) {
     this.#setup = setup;
-    this.#path = join(setup.config.data_dir, HOLDS_FILE);
+    const path = join(setup.config.data_dir, HOLDS_FILE);
+    const failed = (error: unknown): void => setup.log.warn('limits.not_kept', { path, error });
+    this.#file = new KeptLines({
+      path,
+      lines: () => this.#holds.all(),
+      now: steadyMs,
+      setTimer: (ms, fire) => void setTimeout(fire, ms).unref(),
+      failed,
+    });
     this.#engine = new RuleEngine(setup.config.rules);
     this.#names = new Set(setup.config.rules.map(({ name }) => name));
     try {
-      for (const hold of readHolds(this.#path)) this.#holds.add(hold);
+      for (const hold of readHolds(path)) this.#holds.add(hold);
     } catch (error) {
-      setup.log.warn('limits.not_kept', { path: this.#path, error });
+      failed(error);
     }
   }
 
@@ -73,13 +82,17 @@ export class RelayRules {
     if (over.length === 0) return;
     for (const hold of over) this.#apply(hold);
     this.#postGates();
-    this.#write();
+    this.#file.changed();
   }
 
   reconfigure({ rules }: Config): void {
     this.#engine = new RuleEngine(rules);
     this.#names = new Set(rules.map(({ name }) => name));
     this.tick();
+  }
+
+  async close(): Promise<void> {
+    if (this.#file.written) await this.#file.close();
   }
 
   #act({ rule, value, site, untilMs, matched, of, reply }: Firing): void {
@@ -102,7 +115,7 @@ export class RelayRules {
     this.#holds.add(hold);
     this.#apply(hold);
     this.#postGates();
-    this.#write();
+    this.#file.changed();
   }
 
   /** Sets anew what the hold is about. */
@@ -131,13 +144,5 @@ export class RelayRules {
       gates.push({ kind, value, site, messagesPerS, closedUntilMs, by: `rule ${rule}` });
     }
     this.#setup.limits.gates('operator', gates);
-  }
-
-  #write(): void {
-    try {
-      writeHolds(this.#path, this.#holds.all());
-    } catch (error) {
-      this.#setup.log.warn('limits.not_kept', { path: this.#path, error });
-    }
   }
 }

@@ -2,18 +2,18 @@
  * Tells the controller what came of attempts: for each source and site how many messages were answered, gathered over a batch,
  * and each refusal by rate with the key that it is about. Attempts to hosts that belong to no site are passed over.
  */
-import { formatNetwork, isV4, masked, parseIp } from '../../base/ip.ts';
 import type { AttemptResult } from '../../mail/job.ts';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { Verdict } from '../../mail/verdict.ts';
 import type { AdaptiveController, RateClass } from './controller.ts';
-import type { LimitKey, LimitScope } from './keys.ts';
+import { domainIn } from '../message-gates.ts';
+import type { LimitKey } from './keys.ts';
 
 export interface FeedPorts {
   /** Steady time. */
   now(): number;
   /** Null: none is known. */
-  siteOf(destination: string): string | null;
+  siteOf(result: AttemptResult): string | null;
   /** Connections that are open, and how many may be at most. */
   connections(key: LimitKey): { open: number; most: number };
 }
@@ -68,7 +68,7 @@ export class AdaptiveFeed {
       }
     }
     if (!isAnswered) return;
-    const site = this.#ports.siteOf(result.destination);
+    const site = this.#ports.siteOf(result);
     if (site === null) return;
     const source = result.source ?? '';
     const { transferMs, connectMs } = result.times;
@@ -133,8 +133,6 @@ function keyOfScope(scope: Verdict['scope'], kind: RateClass, result: AttemptRes
   }
   return source;
 }
-
-const domainIn = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 
 /** Keys beside the source that this mail falls under. */
 function narrowKeys({ reversePath }: AttemptResult, site: string): LimitKey[] {

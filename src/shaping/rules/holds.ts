@@ -1,9 +1,8 @@
-/** What rules hold back now: each until a time, over a restart too. Pure, but for its two functions on files. */
-import { renameSync, writeFileSync } from 'node:fs';
+/** What rules hold back now: each until a time, over a restart too (../kept-lines.ts). */
 import { readRegularText } from '../../base/regular-file.ts';
 import type { DeliveryRule } from '../../config/delivery-rules-schema.ts';
 
-export const HOLDS_FILE = 'rule-holds.json';
+export const HOLDS_FILE = 'rule-holds.jsonl';
 const MAX_FILE_BYTES = 16_777_216;
 /** Beyond, the one that ends first is let go. */
 const MAX_HOLDS = 10_000;
@@ -69,8 +68,16 @@ export function readHolds(path: string): Hold[] {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
-  const all: unknown = JSON.parse(text);
-  return Array.isArray(all) ? all.filter(isHold) : [];
+  return text.split('\n').flatMap((line) => holdIn(line) ?? []);
+}
+
+function holdIn(line: string): Hold | null {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isHold(value) ? value : null;
+  } catch {
+    return null;
+  }
 }
 
 const TARGETS: readonly unknown[] = ['source', 'provider', 'tenant', 'campaign', 'from_domain'];
@@ -80,9 +87,4 @@ function isHold(value: unknown): value is Hold {
   const { rule, target, value: of, site, messagesPerS, untilMs } = value as Partial<Hold>;
   const texts = [rule, of, site].every((text) => typeof text === 'string');
   return texts && TARGETS.includes(target) && Number(messagesPerS) >= 0 && Number.isFinite(untilMs);
-}
-
-export function writeHolds(path: string, holds: Iterable<Hold>): void {
-  writeFileSync(`${path}.new`, JSON.stringify([...holds]), { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
 }

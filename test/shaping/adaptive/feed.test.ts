@@ -13,7 +13,7 @@ function setUp() {
   const clock = { now: 10_000 };
   const feed = new AdaptiveFeed(controller, {
     now: () => clock.now,
-    siteOf: (destination) => (destination === 'smarthost' ? null : 'google'),
+    siteOf: ({ destination }) => (destination === 'smarthost' ? null : 'google'),
     connections: () => ({ open: 8, most: 20 }),
   });
   return { changes, controller, clock, feed };

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { LearnedRecord } from '../../../src/shaping/adaptive/controller.ts';
-import { LearnedFile, readLearned } from '../../../src/shaping/adaptive/learned-file.ts';
+import { readLearned } from '../../../src/shaping/adaptive/learned-file.ts';
+import { KeptLines } from '../../../src/shaping/kept-lines.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'learned-'));
 after(() => rmSync(dir, { recursive: true }));
@@ -15,9 +16,9 @@ test('the first change is written at once, later ones ten seconds after; the las
   const timers: { ms: number; fire: () => void }[] = [];
   const errors: unknown[] = [];
   let [now, connections] = [0, 1];
-  const file = new LearnedFile({
+  const file = new KeptLines({
     path,
-    records: () => [record(connections)],
+    lines: () => [record(connections)],
     now: () => now,
     setTimer: (ms, fire) => void timers.push({ ms, fire }),
     failed: (error) => void errors.push(error),
@@ -38,9 +39,9 @@ test('the first change is written at once, later ones ten seconds after; the las
 
 test('a folder that cannot be written to is said, and tried again', async () => {
   const errors: unknown[] = [];
-  const file = new LearnedFile({
+  const file = new KeptLines({
     path: join(dir, 'missing', 'a.jsonl'),
-    records: () => [],
+    lines: () => [],
     now: () => 0,
     setTimer: (_ms, fire) => fire(),
     failed: (error) => void errors.push(error),
