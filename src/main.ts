@@ -19,6 +19,7 @@ import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -35,6 +36,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addWarmUp,
   addTls,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */

@@ -55,7 +55,7 @@ async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCo
       lastDay: '~',
       wanted: () => true,
       damaged: (path, why) => {
-        process.stderr.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
+        line.err.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
         code = EXIT.dataError;
       },
     },
@@ -74,13 +74,11 @@ async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCo
     await reader.close();
   }
   if (facts.damaged > 0) {
-    process.stderr.write(`protorelay: ${facts.damaged} damaged lines were passed over\n`);
+    line.err.write(`protorelay: ${facts.damaged} damaged lines were passed over\n`);
     code = EXIT.dataError;
   }
   const shown = answer(run, facts);
-  process.stdout.write(
-    options.json ? `${printableJson(JSON.stringify(shown))}\n` : printableLines(textOf(shown)),
-  );
+  line.out.write(options.json ? `${printableJson(JSON.stringify(shown))}\n` : printableLines(textOf(shown)));
   return code;
 }
 

@@ -19,7 +19,6 @@ export interface RelayAdaptiveSetup {
   log: Log;
   events: Pick<EventLog, 'limitChanged'>;
   limits: LimitAccess;
-  siteOf(result: AttemptResult): string | null;
 }
 
 /** A rate that changed by less is not set anew. */
@@ -41,13 +40,15 @@ export class RelayAdaptive {
     this.#setup = setup;
     this.#config = config;
     const path = join(config.data_dir, LEARNED_FILE);
-    this.#controller = new AdaptiveController(settingsOf(() => this.#config.adaptive), {
-      changed: (change) => this.#changed(change),
-      limit: (key, limit) => this.#limit(key, limit),
-    });
+    this.#controller = new AdaptiveController(
+      settingsOf(() => this.#config.adaptive),
+      {
+        changed: (change) => this.#changed(change),
+        limit: (key, limit) => this.#limit(key, limit),
+      },
+    );
     this.#feed = new AdaptiveFeed(this.#controller, {
       now: steadyMs,
-      siteOf: setup.siteOf,
       connections: ({ value, site }) => {
         const key = limits.key(value, site);
         return { open: key?.open ?? 0, most: key?.maxConnections ?? Number.POSITIVE_INFINITY };
@@ -97,7 +98,8 @@ export class RelayAdaptive {
     this.#config = config;
     if (before === config.adaptive.mode) return;
     // What was set is taken back; what is to be set comes with the next tick.
-    for (const { key } of this.#controller.limits()) if (key.scope === 'source') this.#apply(key.value, key.site, null);
+    for (const { key } of this.#controller.limits())
+      if (key.scope === 'source') this.#apply(key.value, key.site, null);
     this.#set.clear();
     this.#gates.clear();
     this.#gatesChanged = true;
@@ -120,15 +122,31 @@ export class RelayAdaptive {
   }
 
   #apply(source: string, site: string, limit: LearnedLimit | null): void {
-    const { messagesPerS = Number.POSITIVE_INFINITY, connections = Number.POSITIVE_INFINITY, closedUntilMs = 0 } = limit ?? {};
+    const {
+      messagesPerS = Number.POSITIVE_INFINITY,
+      connections = Number.POSITIVE_INFINITY,
+      closedUntilMs = 0,
+    } = limit ?? {};
     if (this.#config.adaptive.mode !== 'on' && limit !== null) return;
     this.#setup.limits.set(source, site, 'adaptive', { messagesPerS, connections, closedUntilMs });
   }
 
-  #gate(text: string, { scope, value, site }: LimitKey, { phase, messagesPerS, closedUntilMs }: LearnedLimit): void {
+  #gate(
+    text: string,
+    { scope, value, site }: LimitKey,
+    { phase, messagesPerS, closedUntilMs }: LearnedLimit,
+  ): void {
     this.#gatesChanged = true;
     if (phase === 'free') this.#gates.delete(text);
-    else this.#gates.set(text, { kind: scope as GateKind, value, site, messagesPerS, closedUntilMs, by: 'adaptive' });
+    else
+      this.#gates.set(text, {
+        kind: scope as GateKind,
+        value,
+        site,
+        messagesPerS,
+        closedUntilMs,
+        by: 'adaptive',
+      });
   }
 
   #postGates(): void {
@@ -141,7 +159,8 @@ export class RelayAdaptive {
     this.#file.changed();
     const { scope, value, site } = key;
     const isObserved = this.#config.adaptive.mode === 'observe';
-    const closedUntil = now.closedUntilMs > 0 ? new Date(timeOfDayMs(now.closedUntilMs)).toISOString() : undefined;
+    const closedUntil =
+      now.closedUntilMs > 0 ? new Date(timeOfDayMs(now.closedUntilMs)).toISOString() : undefined;
     const told = {
       by: 'adaptive' as const,
       cause,
@@ -160,13 +179,19 @@ export class RelayAdaptive {
       reply,
       ...(isObserved ? { observed: true } : {}),
     });
-    this.#setup.log.info('limit.changed', { ...told, reply, ...(closedUntil === undefined ? {} : { ends_at: closedUntil }) });
+    this.#setup.log.info('limit.changed', {
+      ...told,
+      reply,
+      ...(closedUntil === undefined ? {} : { ends_at: closedUntil }),
+    });
   }
 }
 
-const rateOf = (rate: number): number | null => (Number.isFinite(rate) ? Math.round(rate * 10_000) / 10_000 : null);
+const rateOf = (rate: number): number | null =>
+  Number.isFinite(rate) ? Math.round(rate * 10_000) / 10_000 : null;
 
 function isNearly(a: LearnedLimit, b: LearnedLimit): boolean {
-  const isSame = a.phase === b.phase && a.closedUntilMs === b.closedUntilMs && a.connections === b.connections;
+  const isSame =
+    a.phase === b.phase && a.closedUntilMs === b.closedUntilMs && a.connections === b.connections;
   return isSame && !(Math.abs(a.messagesPerS - b.messagesPerS) > LEAST_CHANGE * a.messagesPerS);
 }

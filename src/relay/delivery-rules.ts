@@ -5,8 +5,8 @@ import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
-import type { Gate, GateKind } from '../shaping/message-gates.ts';
 import { KeptLines } from '../shaping/kept-lines.ts';
+import type { Gate, GateKind } from '../shaping/message-gates.ts';
 import { factsOf } from '../shaping/rules/facts.ts';
 import { HOLDS_FILE, type Hold, Holds, readHolds } from '../shaping/rules/holds.ts';
 import { type Firing, RuleEngine } from '../shaping/rules/rule-engine.ts';
@@ -17,7 +17,6 @@ export interface RelayRulesSetup {
   log: Log;
   events: Pick<EventLog, 'limitChanged'>;
   limits: LimitAccess;
-  siteOf(result: AttemptResult): string | null;
 }
 
 const GATES: Partial<Record<Hold['target'], GateKind>> = {
@@ -64,8 +63,8 @@ export class RelayRules {
     if (!this.#engine.active) return;
     const nowMs = steadyMs();
     for (const result of results) {
-      const site = this.#setup.siteOf(result);
-      if (site === null) continue;
+      const { site } = result;
+      if (site === undefined) continue;
       for (const fact of factsOf(result, site, this.#engine.countsDeliveries, nowMs))
         for (const firing of this.#engine.take(fact)) this.#act(firing);
     }
@@ -111,7 +110,14 @@ export class RelayRules {
       of,
     });
     if (action === 'alert') return;
-    const hold: Hold = { rule: name, target, value, site, messagesPerS: messages_per_s ?? 0, untilMs: timeOfDayMs(untilMs) };
+    const hold: Hold = {
+      rule: name,
+      target,
+      value,
+      site,
+      messagesPerS: messages_per_s ?? 0,
+      untilMs: timeOfDayMs(untilMs),
+    };
     this.#holds.add(hold);
     this.#apply(hold);
     this.#postGates();

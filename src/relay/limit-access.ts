@@ -22,7 +22,12 @@ export interface LimitAccess {
    * Sets what the source may send to the site from this process; Infinity: as much as else.
    * @param closedUntilMs steady time; 0: it is open.
    */
-  set(source: string, site: string, by: LimitSetter, limit: { messagesPerS: number; connections: number; closedUntilMs: number }): void;
+  set(
+    source: string,
+    site: string,
+    by: LimitSetter,
+    limit: { messagesPerS: number; connections: number; closedUntilMs: number },
+  ): void;
   /** Sets all gates of this setter, in place of those it set before. Rates are those of the process. */
   gates(by: LimitSetter, gates: readonly Gate[]): void;
 }

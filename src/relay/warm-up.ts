@@ -21,7 +21,6 @@ export interface RelayWarmUpSetup {
   log: Log;
   events: Pick<EventLog, 'limitChanged'>;
   limits: LimitAccess;
-  siteOf(result: AttemptResult): string | null;
 }
 
 const BLOCKS: readonly (string | undefined)[] = ['reputation_block', 'dnsbl_block'];
@@ -74,9 +73,8 @@ export class RelayWarmUp {
   }
 
   #one(result: AttemptResult): void {
-    const site = this.#setup.siteOf(result);
-    if (site === null) return;
-    const source = result.source ?? '';
+    const { site, source = '' } = result;
+    if (site === undefined) return;
     for (const { outcome, seqs } of result.groups) {
       if (outcome.kind === 'delivered') {
         this.#warmUps.came(source, site, 'delivered', seqs.length);
@@ -84,7 +82,8 @@ export class RelayWarmUp {
       }
       if (outcome.reply === undefined) continue;
       const kind = outcome.verdict?.class;
-      if (BLOCKS.includes(kind)) this.#warmUps.blocked(source, site, `${outcome.reply.code} ${outcome.reply.text}`.slice(0, 300));
+      if (BLOCKS.includes(kind))
+        this.#warmUps.blocked(source, site, `${outcome.reply.code} ${outcome.reply.text}`.slice(0, 300));
       if (outcome.kind === 'bounced') this.#warmUps.came(source, site, 'bounced', seqs.length);
       else if (kind === 'rate_limit') this.#warmUps.came(source, site, 'deferred', seqs.length);
     }
@@ -94,14 +93,23 @@ export class RelayWarmUp {
     const { messagesPerS, closedUntilMs } = limit ?? OPEN;
     // The plan goes by the time of day, limits by steady time.
     const steadyUntilMs = closedUntilMs === 0 ? 0 : closedUntilMs - timeOfDayMs(0);
-    this.#setup.limits.set(source, site, 'warmup', { messagesPerS, connections: Number.POSITIVE_INFINITY, closedUntilMs: steadyUntilMs });
+    this.#setup.limits.set(source, site, 'warmup', {
+      messagesPerS,
+      connections: Number.POSITIVE_INFINITY,
+      closedUntilMs: steadyUntilMs,
+    });
   }
 
   #changed({ source: value, site, cause, reason, now, planned }: WarmUpChange): void {
     const { events, log, processes } = this.#setup;
     const told = { by: 'warmup' as const, cause, scope: 'source', value, site };
     const day = Number.isFinite(planned) ? planned * processes : null;
-    events.limitChanged({ ...told, messages_per_day: day, step: now.step + 1, ...(reason === '' ? {} : { reply: reason }) });
+    events.limitChanged({
+      ...told,
+      messages_per_day: day,
+      step: now.step + 1,
+      ...(reason === '' ? {} : { reply: reason }),
+    });
     log.info('limit.changed', { ...told, messages_per_s: null, reply: reason });
   }
 }

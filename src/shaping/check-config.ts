@@ -9,7 +9,8 @@ import { windowOf } from './warmup/sending-days.ts';
 
 /** @param data null: the files with providers are wrong, so names of providers are not looked at. */
 export function checkShapingConfig(config: Config, data: ShapingData | null, problem: Say): void {
-  for (const [path, message] of problemsOfRules(config.rules)) problem(['rules', ...path.map(known)], message);
+  for (const [path, message] of problemsOfRules(config.rules))
+    problem(['rules', ...path.map(known)], message);
   checkAdaptive(config, data, problem);
   checkWarmUp(config, data, problem);
 }
@@ -35,8 +36,10 @@ function checkWarmUp({ warmup }: Config, data: ShapingData | null, problem: Say)
   const plans = new Map<string, number>();
   for (const [i, { source, providers, time_zone, window }] of warmup.entries()) {
     const path = ['warmup', i];
-    if (!isTimeZone(time_zone)) problem([...path, 'time_zone'], `"${time_zone}" is no time zone: write one as "Europe/Berlin"`);
-    if (windowOf(window) === null) problem([...path, 'window'], `"${window}" is no window of hours: write one as "08:00-20:00"`);
+    if (!isTimeZone(time_zone))
+      problem([...path, 'time_zone'], `"${time_zone}" is no time zone: write one as "Europe/Berlin"`);
+    if (windowOf(window) === null)
+      problem([...path, 'window'], `"${window}" is no window of hours: write one as "08:00-20:00"`);
     for (const [k, provider] of providers.entries()) {
       const key = `${source}\t${provider}`;
       const other = plans.get(key);
@@ -48,7 +51,12 @@ function checkWarmUp({ warmup }: Config, data: ShapingData | null, problem: Say)
 }
 
 /** Sites have a colon in their names; what has none must be a provider. */
-function checkProvider(name: string, path: (string | number)[], data: ShapingData | null, problem: Say): void {
+function checkProvider(
+  name: string,
+  path: (string | number)[],
+  data: ShapingData | null,
+  problem: Say,
+): void {
   if (name === '*' || name.includes(':') || data === null) return;
   const names = data.providers.map((provider) => provider.name);
   if (names.includes(name)) return;

@@ -27,7 +27,8 @@ interface Known extends Gate {
 
 export type GatedMail = Pick<Job, 'reversePath' | 'attributes'>;
 
-export const domainIn = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+export const domainIn = (address: string): string =>
+  address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 
 const VALUES: Record<GateKind, (mail: GatedMail) => string> = {
   return_path_domain: ({ reversePath }) => domainIn(reversePath),
@@ -49,7 +50,9 @@ export class MessageGates {
     const before = this.#gates;
     this.#gates = new Map();
     for (const gate of gates) {
-      const same = before.get(gate.site)?.find(({ kind, value, by }) => kind === gate.kind && value === gate.value && by === gate.by);
+      const same = before
+        .get(gate.site)
+        ?.find(({ kind, value, by }) => kind === gate.kind && value === gate.value && by === gate.by);
       const known = { ...gate, nextMs: same?.nextMs ?? 0 };
       const others = this.#gates.get(gate.site);
       if (others === undefined) this.#gates.set(gate.site, [known]);

@@ -17,7 +17,10 @@ const other = { reversePath: '' };
 test('mail that a closed gate is about waits for it, at its site only; other mail goes', () => {
   const gates = new MessageGates();
   assert.equal(gates.take('google', shop, 0), 0);
-  gates.set([gate({ closedUntilMs: 1000 }), gate({ kind: 'campaign', value: 'spring', closedUntilMs: 3000, site: 'yahoo', by: 'rule r' })]);
+  gates.set([
+    gate({ closedUntilMs: 1000 }),
+    gate({ kind: 'campaign', value: 'spring', closedUntilMs: 3000, site: 'yahoo', by: 'rule r' }),
+  ]);
   assert.equal(gates.take('google', shop, 0), 1000);
   assert.equal(gates.refusedBy, 'adaptive (return_path_domain shop.example at google)');
   assert.equal(gates.take('google', other, 0), 0);

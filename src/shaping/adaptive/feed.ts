@@ -5,15 +5,13 @@
 import type { AttemptResult } from '../../mail/job.ts';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { Verdict } from '../../mail/verdict.ts';
-import type { AdaptiveController, RateClass } from './controller.ts';
 import { domainIn } from '../message-gates.ts';
+import type { AdaptiveController, RateClass } from './controller.ts';
 import type { LimitKey } from './keys.ts';
 
 export interface FeedPorts {
   /** Steady time. */
   now(): number;
-  /** Null: none is known. */
-  siteOf(result: AttemptResult): string | null;
   /** Connections that are open, and how many may be at most. */
   connections(key: LimitKey): { open: number; most: number };
 }
@@ -68,20 +66,32 @@ export class AdaptiveFeed {
       }
     }
     if (!isAnswered) return;
-    const site = this.#ports.siteOf(result);
-    if (site === null) return;
-    const source = result.source ?? '';
+    const { site, source = '' } = result;
+    if (site === undefined) return;
     const { transferMs, connectMs } = result.times;
     const sentMs = nowMs - Math.ceil(transferMs > 0 ? transferMs : connectMs);
-    if (refused !== null) this.#refused(refused, result, { scope: 'source', value: source, site }, sentMs, nowMs);
+    if (refused !== null)
+      this.#refused(refused, result, { scope: 'source', value: source, site }, sentMs, nowMs);
     else this.#answered(source, site, result, isAccepted, sentMs, nowMs);
   }
 
-  #answered(source: string, site: string, result: AttemptResult, isAccepted: boolean, sentMs: number, nowMs: number): void {
+  #answered(
+    source: string,
+    site: string,
+    result: AttemptResult,
+    isAccepted: boolean,
+    sentMs: number,
+    nowMs: number,
+  ): void {
     let gathered = this.#gathered;
     if (gathered === null || gathered.key.site !== site || gathered.key.value !== source) {
       this.#flush(nowMs);
-      gathered = this.#gathered = { key: { scope: 'source', value: source, site }, messages: 0, accepted: 0, sentMs: 0 };
+      gathered = this.#gathered = {
+        key: { scope: 'source', value: source, site },
+        messages: 0,
+        accepted: 0,
+        sentMs: 0,
+      };
     }
     gathered.messages++;
     if (isAccepted) {
@@ -99,7 +109,9 @@ export class AdaptiveFeed {
     this.#gathered = null;
     const { key, messages, accepted, sentMs } = gathered;
     // How many connections there may be is asked only where they are limited.
-    const ceiling = this.#controller.limitsConnections(key) ? this.#ports.connections(key).most : Number.POSITIVE_INFINITY;
+    const ceiling = this.#controller.limitsConnections(key)
+      ? this.#ports.connections(key).most
+      : Number.POSITIVE_INFINITY;
     this.#controller.answered(key, messages, accepted, sentMs, ceiling, nowMs);
   }
 
@@ -112,7 +124,11 @@ export class AdaptiveFeed {
     const enhanced = reply.enhanced === '' ? '' : ` ${reply.enhanced}`;
     const text = `${reply.code}${enhanced} ${reply.text.replaceAll('\n', ' ')}`.slice(0, MAX_REPLY);
     const openConnections = kind === 'connection_limit' ? this.#ports.connections(source).open : 0;
-    this.#controller.refused(key, { class: kind, reply: text, sentMs, openConnections, within: source }, nowMs);
+    this.#controller.refused(
+      key,
+      { class: kind, reply: text, sentMs, openConnections, within: source },
+      nowMs,
+    );
   }
 }
 
@@ -123,7 +139,12 @@ function refusedBy(outcome: Exclude<Outcome, { kind: 'delivered' }>, reply: Peer
 }
 
 /** What a refusal slows; null: nothing but the message itself, or its recipient, which waits anyway. */
-function keyOfScope(scope: Verdict['scope'], kind: RateClass, result: AttemptResult, source: LimitKey): LimitKey | null {
+function keyOfScope(
+  scope: Verdict['scope'],
+  kind: RateClass,
+  result: AttemptResult,
+  source: LimitKey,
+): LimitKey | null {
   // Connections are the source's, whatever else the reply names.
   if (kind === 'connection_limit') return source;
   if (scope === 'recipient' || scope === 'message') return null;

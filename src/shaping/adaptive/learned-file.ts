@@ -7,7 +7,15 @@ export const LEARNED_FILE = 'adaptive.jsonl';
 
 const MAX_FILE_BYTES = 268_435_456;
 const PHASES: readonly unknown[] = ['free', 'doubling', 'probing', 'blocked', 'climbing'];
-const NUMBERS = ['per_s', 'plateau_ms', 'grown_ms', 'first_refusal_ms', 'wait_ms', 'probe_ms', 'block_ms'] as const;
+const NUMBERS = [
+  'per_s',
+  'plateau_ms',
+  'grown_ms',
+  'first_refusal_ms',
+  'wait_ms',
+  'probe_ms',
+  'block_ms',
+] as const;
 
 /** @returns what was learned, and how many lines are no records. */
 export function readLearned(path: string): { records: LearnedRecord[]; bad: number } {

@@ -70,5 +70,9 @@ export function settingsOf(current: () => AdaptiveConfig): AdaptiveSettings {
 function boundsOf(given: AdaptiveConfig['providers'][string] | undefined): Bounds {
   if (given === undefined) return FREE;
   const orNone = (perS: number): number => (perS === 0 ? Number.POSITIVE_INFINITY : perS);
-  return { floorPerS: given.floor_per_s, ceilingPerS: orNone(given.ceiling_per_s), startPerS: orNone(given.start_per_s) };
+  return {
+    floorPerS: given.floor_per_s,
+    ceilingPerS: orNone(given.ceiling_per_s),
+    startPerS: orNone(given.start_per_s),
+  };
 }

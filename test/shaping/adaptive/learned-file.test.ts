@@ -9,7 +9,12 @@ import { KeptLines } from '../../../src/shaping/kept-lines.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'learned-'));
 after(() => rmSync(dir, { recursive: true }));
-const record = (connections: number): LearnedRecord => ({ key: 'source\t\tgoogle', rate: null, connections, reply: '421' });
+const record = (connections: number): LearnedRecord => ({
+  key: 'source\t\tgoogle',
+  rate: null,
+  connections,
+  reply: '421',
+});
 
 test('the first change is written at once, later ones ten seconds after; the last at the end', async () => {
   const path = join(dir, 'a.jsonl');
@@ -25,12 +30,18 @@ test('the first change is written at once, later ones ten seconds after; the las
   });
   file.changed();
   file.changed();
-  assert.deepEqual(timers.map(({ ms }) => ms), [0]);
+  assert.deepEqual(
+    timers.map(({ ms }) => ms),
+    [0],
+  );
   timers.shift()?.fire();
   now = 4000;
   connections = 2;
   file.changed();
-  assert.deepEqual(timers.map(({ ms }) => ms), [6000]);
+  assert.deepEqual(
+    timers.map(({ ms }) => ms),
+    [6000],
+  );
   connections = 3;
   await file.close();
   assert.deepEqual(readLearned(path), { records: [record(3)], bad: 0 });
@@ -53,9 +64,25 @@ test('a folder that cannot be written to is said, and tried again', async () => 
 
 test('lines that are damaged are counted and passed over; no file is nothing learned', () => {
   const path = join(dir, 'b.jsonl');
-  const rate = { phase: 'probing', per_s: 1, plateau_ms: 1, grown_ms: 0, first_refusal_ms: 0, wait_ms: 1, probe_ms: 0, block_ms: 0 };
+  const rate = {
+    phase: 'probing',
+    per_s: 1,
+    plateau_ms: 1,
+    grown_ms: 0,
+    first_refusal_ms: 0,
+    wait_ms: 1,
+    probe_ms: 0,
+    block_ms: 0,
+  };
   const good = { key: 'source\t\tyahoo', rate, connections: null, reply: '' };
-  const lines = [record(2), good, { ...good, rate: { ...rate, per_s: 'x' } }, { ...good, rate: { ...rate, phase: 'odd' } }, 7, null];
+  const lines = [
+    record(2),
+    good,
+    { ...good, rate: { ...rate, per_s: 'x' } },
+    { ...good, rate: { ...rate, phase: 'odd' } },
+    7,
+    null,
+  ];
   writeFileSync(path, `${lines.map((line) => JSON.stringify(line)).join('\n')}\n{"key":`);
   assert.deepEqual(readLearned(path), { records: [record(2), good], bad: 5 });
   assert.deepEqual(readLearned(join(dir, 'none')), { records: [], bad: 0 });
