@@ -75,6 +75,11 @@ export class RelayAdaptive {
     }
   }
 
+  /** What was learned before the start holds on. */
+  start(): void {
+    this.#postGates();
+  }
+
   take(results: readonly AttemptResult[]): void {
     if (this.#config.adaptive.mode === 'off') return;
     this.#feed.take(results);
