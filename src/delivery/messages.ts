@@ -8,6 +8,9 @@ import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { Gate } from '../shaping/message-gates.ts';
+import type { ShapingData } from '../shaping/shaping-data.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -17,6 +20,9 @@ export interface DeliveryThreadStart {
   gauges: SharedArrayBuffer;
   /** Rules for replies. */
   replies: readonly RulesText[];
+  shaping: ShapingData;
+  /** The limits of sites (shaping/limit-table.ts). */
+  limits: SharedArrayBuffer;
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
   origin: number;
   notBeforeMs: number;
@@ -38,6 +44,8 @@ export type FromDelivery =
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
   /** Changes in the connections wanted and open at destinations, where all nodes share a limit. */
   | { type: 'connections'; demands: ConnectionDemand[] }
+  /** Limit keys it needs slots for, and sites that domains belong to. */
+  | { type: 'limit-keys'; news: LimitNews }
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** Lines for the log. */
@@ -55,9 +63,12 @@ export type ToDelivery =
   /** Jobs, as written by mail/job-wire. */
   | { type: 'jobs'; wire: Wire; count: number }
   /** A reload. `replies` is null where the rules before stay. */
-  | { type: 'config'; config: Config; replies: readonly RulesText[] | null }
+  | { type: 'config'; config: Config; replies: readonly RulesText[] | null; shaping: ShapingData }
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
+  | { type: 'limit-slots'; slots: SlotOf[] }
+  /** All limits of mail by more than source and site. */
+  | { type: 'gates'; gates: readonly Gate[] }
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }

@@ -8,6 +8,8 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { MessageGates } from '../shaping/message-gates.ts';
+import type { ThreadLimits } from '../shaping/thread-limits.ts';
 import type { DialogReader } from './client/transcript.ts';
 import type { FromDelivery } from './messages.ts';
 import type { Router } from './route.ts';
@@ -48,6 +50,10 @@ export interface SenderPorts {
   random(): number;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
+  /** Limits of mail by more than source and site; absent: there are none. */
+  gates?: Pick<MessageGates, 'take' | 'refusedBy'>;
+  /** Limits of sites; absent: routes name no sites. */
+  limits?: Pick<ThreadLimits, 'belongs' | 'enter' | 'release'>;
   /** Who reads the dialog of this connection; absent, or null: nobody. */
   transcript?: (connection: number, destination: string) => DialogReader | null;
   /** Calls `fire` once, ms later. */

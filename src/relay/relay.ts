@@ -69,6 +69,7 @@ export class Relay {
       gauges,
       housekeeping,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -79,6 +80,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      shaping,
       suspensions,
       tls,
       unsettled,
@@ -114,18 +116,22 @@ export class Relay {
     );
     if (accepts) await this.#listen();
     const deliveryThreads = threadCount(config.delivery_threads);
+    shaping.start();
     const begunOf = begun.create(deliveryThreads, config.delivery);
     await deliveries.start(
       Array.from({ length: deliveryThreads }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessionThreads + thread),
         ownListeners: hostListeners(place, this.addresses),
+        shaping: shaping.data,
+        limits: shaping.table,
         stsDir: stsDir(place),
         begun: begunOf(thread),
         replies: replies.texts,
         name: `${place.process}.${thread}`,
       })),
     );
+    learning.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
@@ -248,12 +254,14 @@ export class Relay {
       housekeeping,
       intake,
       journal,
+      learning,
       leases,
       log,
       logins,
       pressure,
       scheduler,
       sessions,
+      shaping,
       stsRefresh,
       suspects,
       suspensions,
@@ -268,11 +276,13 @@ export class Relay {
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
+    shaping.stop();
     this.#stages.rates.stop();
     tls.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await learning.stop();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
@@ -288,11 +298,13 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, replies, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, learning, logins, pressure, replies, sessions, shaping, shares, tls, tlsReports } =
+      this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = tls.reconfigure(config);
+    const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
+    learning.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
     logins.reconfigure(config);
@@ -300,7 +312,12 @@ export class Relay {
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     const wrongRules = replies.reconfigure(config);
-    deliveries.postAll({ type: 'config', config, replies: wrongRules.length > 0 ? null : replies.texts });
+    deliveries.postAll({
+      type: 'config',
+      config,
+      shaping: shaping.data,
+      replies: wrongRules.length > 0 ? null : replies.texts,
+    });
     return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 

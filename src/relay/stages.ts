@@ -48,11 +48,13 @@ import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
+import { Learning } from './learning.ts';
 import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
-import { onlyPlace } from './place.ts';
+import { onlyPlace, threadCount } from './place.ts';
 import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
+import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
 import { RelaySuspensions } from './suspensions.ts';
@@ -72,6 +74,8 @@ export class Stages {
   readonly arena: Arena;
   readonly gauges: Gauges = createGauges();
   readonly shares: RelayShares;
+  readonly shaping: RelayShaping;
+  readonly learning: Learning;
   readonly begun: BegunFiles;
   readonly suspects: Suspects;
   readonly unsettled: Unsettled;
@@ -118,6 +122,13 @@ export class Stages {
     this.arena = createArena(config.content_memory_mb * MIB, spillDir);
     this.shares = new RelayShares(this.place, this.arena);
     this.shares.reconfigure(config);
+    this.shaping = new RelayShaping({
+      config,
+      place: this.place,
+      log: this.log,
+      begins: (key) => this.learning.begins(key),
+      belongs: (destination, site) => this.scheduler.belongs(destination, site),
+    });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
       arena: this.arena,
@@ -164,6 +175,15 @@ export class Stages {
       log,
       counts: this.rates.counts,
     });
+    this.learning = new Learning({
+      config,
+      place: this.place,
+      log: this.log,
+      events: this.events,
+      shaping: this.shaping,
+      threads: threadCount(config.delivery_threads),
+      postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
+    });
     this.counts = new QueueCounts({
       count: () => this.database.stats(),
       now: () => timeOfDayMs(steadyMs()),
@@ -190,6 +210,7 @@ export class Stages {
       log: this.log,
       deliver: (jobs) => this.#deliver(jobs),
       held: (destination) => this.suspensions.holds(destination),
+      outlook: (site) => this.shaping.keys.outlook(site),
     });
     this.leases = leases;
     this.scheduler = scheduler;
@@ -235,9 +256,13 @@ export class Stages {
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
-      results: (results) => this.#settle(results),
+      results: (results) => {
+        this.learning.take(results);
+        this.#settle(results);
+      },
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
+      limitKeys: (thread, news) => this.shaping.take(thread, news),
       tlsSessions: (sessions) => this.tlsReports.take(sessions),
       said: (line) => writeLine(log, line),
       fault: faultsTo(log),

@@ -110,6 +110,8 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
             record: () => {},
           },
           recipientLimit: Number.POSITIVE_INFINITY,
+          messageLimit: 1000,
+          idleMs: 5000,
           outside: (work) => work(),
           guard: (session, _at, work) => work(session),
           now: () => 1000,
