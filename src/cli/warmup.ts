@@ -1,5 +1,4 @@
 /** `protorelay warmup …`: where the warm-ups of sources are, and orders for them. Needs no relay: it reads and writes files of the data folder. */
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
@@ -12,6 +11,7 @@ import { type KeptWarmUp, readWarmUps, WARM_UP_FILE } from '../shaping/warmup/wa
 import { wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { processFolders } from './learned-shown.ts';
 
 /** What the default source is called, which has no name. */
 const DEFAULT = 'default';
@@ -121,7 +121,7 @@ interface ShownPlan {
 function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] {
   const { warmup } = configFor(['warmup'], line.configPath());
   const dataDir = dataDirOf(line.configPath());
-  const kept = foldersOf(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).kept);
+  const kept = processFolders(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).kept);
   const orders = readOrders(join(dataDir, ORDERS_FILE));
   const plans = warmup.filter(({ source }) => only === null || source === only);
   if (only !== null && plans.length === 0)
@@ -180,17 +180,6 @@ function siteAnswer(site: string, all: readonly KeptWarmUp[], plan: WarmUpConfig
     complained: sum(({ complained }) => complained),
     deferred: sum(({ deferred }) => deferred),
   };
-}
-
-/** The data folder of the host, and those of its other processes. */
-function foldersOf(dataDir: string): string[] {
-  let names: string[] = [];
-  try {
-    names = readdirSync(dataDir).filter((name) => /^process-\d+$/.test(name));
-  } catch {
-    // A relay that never ran has no folder, and nothing to show.
-  }
-  return [dataDir, ...names.map((name) => join(dataDir, name))];
 }
 
 function textOf(shown: readonly ShownPlan[]): string {

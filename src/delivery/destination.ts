@@ -27,7 +27,6 @@ import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
   readonly share: LaneShare;
-  readonly classify: SessionOwner['classify'];
   readonly #ready = new Deque<Attempt>();
   readonly #sessions = new LaneSessions();
   readonly #dials: Dials;
@@ -45,7 +44,6 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
-    this.classify = ports.classify;
     this.share = new LaneShare({
       now: () => this.now(),
       enter: (site) => ports.enter(this, site),
@@ -135,7 +133,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
     else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
-    else if (this.#isGated(attempt)) this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
+    else if (this.#isGated(attempt))
+      this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);

@@ -2,7 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
-import type { OwnerTls } from './client/owner.ts';
+import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import type { LaneShare } from './lane-share.ts';
@@ -15,6 +15,7 @@ export abstract class LaneTerms<Lane> {
   readonly key: string;
   readonly source: Source;
   abstract readonly share: LaneShare;
+  readonly classify: SessionOwner['classify'];
   protected readonly ports: DestinationPorts<Lane>;
   /** Most recipients this peer takes in one transaction, as far as we know. */
   #peersLimit = Number.POSITIVE_INFINITY;
@@ -23,6 +24,7 @@ export abstract class LaneTerms<Lane> {
     this.key = key;
     this.source = source;
     this.ports = ports;
+    this.classify = ports.classify;
   }
 
   get arena(): Arena {

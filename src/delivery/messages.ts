@@ -18,11 +18,11 @@ export interface DeliveryThreadStart {
   /** Slot of the client's TLS context. */
   tls: { client: number };
   gauges: SharedArrayBuffer;
-  /** Rules for replies. */
-  replies: readonly RulesText[];
   shaping: ShapingData;
   /** The limits of sites (shaping/limit-table.ts). */
   limits: SharedArrayBuffer;
+  /** Rules for replies. */
+  replies: readonly RulesText[];
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
   origin: number;
   notBeforeMs: number;
@@ -63,12 +63,12 @@ export type ToDelivery =
   /** Jobs, as written by mail/job-wire. */
   | { type: 'jobs'; wire: Wire; count: number }
   /** A reload. `replies` is null where the rules before stay. */
-  | { type: 'config'; config: Config; replies: readonly RulesText[] | null; shaping: ShapingData }
-  /** Which replies did no rule know? */
-  | { type: 'unknown-replies'; ask: number }
+  | { type: 'config'; config: Config; shaping: ShapingData; replies: readonly RulesText[] | null }
   | { type: 'limit-slots'; slots: SlotOf[] }
   /** All limits of mail by more than source and site. */
   | { type: 'gates'; gates: readonly Gate[] }
+  /** Which replies did no rule know? */
+  | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }

@@ -54,8 +54,6 @@ export class Sender implements DestinationPorts<Destination> {
   /** Sessions by connection id. */
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
-  /** The limits of the site by which a connection is counted. */
-  readonly #countedBy = new Map<ClientSession, LaneLimits>();
   readonly #lanes: Lanes;
   readonly gates: DestinationPorts<Destination>['gates'];
   readonly #siteLines: SiteLines<Destination>;
@@ -102,6 +100,7 @@ export class Sender implements DestinationPorts<Destination> {
       now: () => this.#nowMs,
       setTimer: (ms, fire) => ports.setTimer(ms, fire),
       outside: (work) => this.outside(work),
+      idle: this.#idle,
     });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
@@ -239,11 +238,7 @@ export class Sender implements DestinationPorts<Destination> {
     const { limits } = destination.share;
     let id = -1;
     if (this.#destinationOf.size < max_connections) {
-      const atMs = limits?.takeConnection(this.#nowMs) ?? 0;
-      if (atMs !== 0) {
-        this.#waitsForSite(destination, limits as LaneLimits, atMs);
-        return null;
-      }
+      if (!this.#siteLines.take(destination, limits)) return null;
       id = this.#reactor.connect(host.address, host.port, from, connect_timeout_ms);
       if (id === -1) limits?.freeConnection();
     }
@@ -260,21 +255,8 @@ export class Sender implements DestinationPorts<Destination> {
     const session = new ClientSession(id, host, this.#reactor, destination, reader);
     this.#sessions.set(id, session);
     this.#destinationOf.set(session, destination);
-    if (limits !== null) this.#countedBy.set(session, limits);
+    this.#siteLines.count(session, limits);
     return session;
-  }
-
-  /** A limit of its site gave no connection: the lane gets in line, or gives its mail back if that takes long. */
-  #waitsForSite(lane: Destination, limits: LaneLimits, atMs: number): void {
-    if (atMs !== Number.POSITIVE_INFINITY) lane.share.limited(atMs);
-    if (lane.share.isClosed) return;
-    this.#siteLines.wait(lane, limits, atMs);
-    // One without work makes room.
-    for (const session of this.#idle)
-      if (this.#countedBy.get(session) === limits) {
-        session.quit();
-        break;
-      }
   }
 
   idle(session: ClientSession): void {
@@ -418,12 +400,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (destination === undefined) return;
     destination.gone(session);
-    const limits = this.#countedBy.get(session);
-    if (limits !== undefined) {
-      this.#countedBy.delete(session);
-      limits.freeConnection();
-      this.#siteLines.freed(limits);
-    }
+    this.#siteLines.closed(session);
     this.#waiting.freed();
     destination.pump();
     if (destination.forgettable) this.#lanes.drop(destination);

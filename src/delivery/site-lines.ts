@@ -4,9 +4,12 @@
  * the line is looked at.
  */
 import type { LaneLimits } from '../shaping/lane-limits.ts';
+import type { ClientSession } from './client/session.ts';
+import type { LaneShare } from './lane-share.ts';
 
 /** What is needed of a lane here. */
 export interface InLine {
+  readonly share: LaneShare;
   /** Opens connections that it wants and may have. */
   pump(): void;
 }
@@ -15,6 +18,8 @@ export interface SiteLinesPorts {
   now(): number;
   setTimer(ms: number, fire: () => void): void;
   outside(work: () => void): void;
+  /** Sessions of the thread without work. */
+  readonly idle: Iterable<ClientSession>;
 }
 
 /** How soon a line is looked at again. */
@@ -22,6 +27,8 @@ const LOOK_MS = 100;
 
 export class SiteLines<Lane extends InLine> {
   readonly #ports: SiteLinesPorts;
+  /** By which limits each connection is counted. */
+  readonly #countedBy = new Map<ClientSession, LaneLimits>();
   readonly #lines = new Map<LaneLimits, Map<Lane, number>>();
   readonly #limitsOf = new Map<Lane, LaneLimits>();
   /** The one whose turn it is. */
@@ -30,6 +37,32 @@ export class SiteLines<Lane extends InLine> {
 
   constructor(ports: SiteLinesPorts) {
     this.#ports = ports;
+  }
+
+  /**
+   * Takes a connection, for `count` or to be given back to the limits. @returns false where there is none: then the lane is in
+   * line, or, if that would take long, gives its mail back.
+   */
+  take(lane: Lane, limits: LaneLimits | null): boolean {
+    const atMs = limits?.takeConnection(this.#ports.now()) ?? 0;
+    if (atMs === 0 || limits === null) return true;
+    if (atMs !== Number.POSITIVE_INFINITY) lane.share.limited(atMs);
+    if (!lane.share.isClosed) this.wait(lane, limits, atMs);
+    return false;
+  }
+
+  /** The connection that was taken is this session's. */
+  count(session: ClientSession, limits: LaneLimits | null): void {
+    if (limits !== null) this.#countedBy.set(session, limits);
+  }
+
+  /** Its connection is closed, and goes to the first in line. */
+  closed(session: ClientSession): void {
+    const limits = this.#countedBy.get(session);
+    if (limits === undefined) return;
+    this.#countedBy.delete(session);
+    limits.freeConnection();
+    this.#feed(limits, 1);
   }
 
   /** The lane got no connection. @param atMs when it may try again; Infinity: once one is given back. */
@@ -44,6 +77,12 @@ export class SiteLines<Lane extends InLine> {
     this.#limitsOf.set(lane, limits);
     limits.waits(1);
     this.#look();
+    // One without work makes room.
+    for (const session of this.#ports.idle)
+      if (this.#countedBy.get(session) === limits) {
+        session.quit();
+        return;
+      }
   }
 
   /** Whether it may dial, and not those first that wait; else it waits behind them. */
@@ -64,11 +103,6 @@ export class SiteLines<Lane extends InLine> {
     const line = this.#lines.get(limits);
     line?.delete(lane);
     if (line?.size === 0) this.#lines.delete(limits);
-  }
-
-  /** A connection was given back. */
-  freed(limits: LaneLimits): void {
-    this.#feed(limits, 1);
   }
 
   #feed(limits: LaneLimits, most: number): void {

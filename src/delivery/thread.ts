@@ -202,9 +202,15 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'config':
       transcripts.reconfigure(message.config);
-      replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       limits.reconfigure(message.shaping);
+      replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'gates':
+      gates.set(message.gates);
+      break;
+    case 'limit-slots':
+      limits.slots(message.slots);
       break;
     case 'unknown-replies':
       port.postMessage({
@@ -212,12 +218,6 @@ port.on('message', (message: ToDelivery) => {
         ask: message.ask,
         replies: replies.unknown(),
       } satisfies FromDelivery);
-      break;
-    case 'gates':
-      gates.set(message.gates);
-      break;
-    case 'limit-slots':
-      limits.slots(message.slots);
       break;
     case 'resume':
       sender.resume(message.destinations);

@@ -298,8 +298,19 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, learning, logins, pressure, replies, sessions, shaping, shares, tls, tlsReports } =
-      this.#stages;
+    const {
+      deliveries,
+      events,
+      learning,
+      logins,
+      pressure,
+      replies,
+      sessions,
+      shaping,
+      shares,
+      tls,
+      tlsReports,
+    } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];

@@ -32,9 +32,16 @@ export class SiteLimits implements LimitAccess {
     return entry === null ? null : liveKey(entry);
   }
 
-  set(source: string, site: string, by: LimitSetter, { messagesPerS, connections, closedUntilMs }: Parameters<LimitAccess['set']>[3]): void {
+  set(
+    source: string,
+    site: string,
+    by: LimitSetter,
+    { messagesPerS, connections, closedUntilMs }: Parameters<LimitAccess['set']>[3],
+  ): void {
     const name = nameOf(source, site);
-    const rate = Number.isFinite(messagesPerS) ? { messages_per_s: limitForRate(messagesPerS) * this.#processes } : {};
+    const rate = Number.isFinite(messagesPerS)
+      ? { messages_per_s: limitForRate(messagesPerS) * this.#processes }
+      : {};
     const most = Number.isFinite(connections) ? { max_connections: connections * this.#processes } : {};
     const cap = { ...rate, ...most };
     this.#keys.cap(name, by, Object.keys(cap).length === 0 ? null : cap);
@@ -55,5 +62,12 @@ const nameOf = (source: string, site: string): string => limitKeyText({ source, 
 function liveKey({ key, slot }: NonNullable<ReturnType<LimitKeys['entry']>>): LiveKey | null {
   const { site, provider, source } = key;
   if (source === null) return null;
-  return { site, provider, source, taken: slot.counts.sent, open: slot.open, maxConnections: slot.maxConnections };
+  return {
+    site,
+    provider,
+    source,
+    taken: slot.counts.sent,
+    open: slot.open,
+    maxConnections: slot.maxConnections,
+  };
 }

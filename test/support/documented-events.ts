@@ -13,7 +13,10 @@ export function documentedFields(): Map<string, Set<string>> {
     const [title = '', ...lines] = section.split('\n');
     const types = title.split(', ').filter((type) => /^[a-z_]+$/.test(type));
     for (const type of types)
-      fields.set(type, new Set(['dropped', 'limit_changed'].includes(type) ? EVERYWHERE : [...EVERYWHERE, 'queue_id']));
+      fields.set(
+        type,
+        new Set(['dropped', 'limit_changed'].includes(type) ? EVERYWHERE : [...EVERYWHERE, 'queue_id']),
+      );
     for (const line of lines) {
       const [, names, meaning = ''] = /^\| (`.*?) \| (.*) \|$/.exec(line) ?? [];
       if (names === undefined) continue;

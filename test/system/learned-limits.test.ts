@@ -27,7 +27,13 @@ const relay = new RelayFixture({
   retry: { initial_delay_ms: 100, max_delay_ms: 200, max_attempts: 100 },
   adaptive: { first_probe_ms: 300 },
   warmup: [
-    { source: '', providers: ['mx:mx2.test'], plan_messages_per_day: [20, 40], time_zone: 'UTC', window: '00:00-24:00' },
+    {
+      source: '',
+      providers: ['mx:mx2.test'],
+      plan_messages_per_day: [20, 40],
+      time_zone: 'UTC',
+      window: '00:00-24:00',
+    },
   ],
   rules: [
     {
@@ -52,14 +58,19 @@ async function submit(from: string, ...to: string[]): Promise<void> {
 }
 
 const change = (by: string, cause: string) =>
-  relay.events.one(`${by} ${cause}`, (event) => event.type === 'limit_changed' && event.by === by && event.cause === cause);
+  relay.events.one(
+    `${by} ${cause}`,
+    (event) => event.type === 'limit_changed' && event.by === by && event.cause === cause,
+  );
 const linesOf = (name: string): Record<string, never>[] =>
   readFileSync(join(relay.dataDir, name), 'utf8')
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line));
 
-test('what a peer refuses is sent slower, also after a kill, until it takes mail again', { timeout: 60_000 }, async () => {
+test('what a peer refuses is sent slower, also after a kill, until it takes mail again', {
+  timeout: 60_000,
+}, async () => {
   limited.options.faults = { mail: '=421 4.7.28 unusual rate of mail from your address' };
   await relay.start();
   await submit('a@x.test', 'r1@limited.test', 'r2@limited.test');
@@ -81,12 +92,15 @@ test('what a peer refuses is sent slower, also after a kill, until it takes mail
   assert.equal(learned?.[0]?.scope, 'source');
 });
 
-test('a warm-up lets through what its day allows, and a kill leaves no smaller count', { timeout: 60_000 }, async () => {
+test('a warm-up lets through what its day allows, and a kill leaves no smaller count', {
+  timeout: 60_000,
+}, async () => {
   await submit('a@x.test', ...Array.from({ length: 6 }, (_, i) => `r${i}@warmed.test`));
   await warmed.received(1);
   await relay.events.one(
     'the second waits',
-    ({ type, reason, recipient }) => type === 'deferred' && reason === 'limit_reached' && String(recipient).endsWith('@warmed.test'),
+    ({ type, reason, recipient }) =>
+      type === 'deferred' && reason === 'limit_reached' && String(recipient).endsWith('@warmed.test'),
   );
   assert.ok(warmed.messages.length <= 2);
   await relay.kill();
@@ -110,12 +124,21 @@ test('a rule holds up mail of the domain that was refused, and no other', { time
   ruled.options.faults = { mail: '=451 4.0.0 xyzzy' };
   await submit('a@shop.test', 'r1@ruled.test');
   const acted = await change('rule', 'threshold');
-  assert.deepEqual([acted.rule, acted.scope, acted.value, acted.action], ['stop', 'from_domain', 'shop.test', 'pause']);
+  assert.deepEqual(
+    [acted.rule, acted.scope, acted.value, acted.action],
+    ['stop', 'from_domain', 'shop.test', 'pause'],
+  );
   delete ruled.options.faults;
   await submit('b@shop.test', 'r2@ruled.test');
-  const held = await relay.events.one('the second is held', ({ recipient, reason }) => recipient === 'r2@ruled.test' && reason === 'limit_reached');
+  const held = await relay.events.one(
+    'the second is held',
+    ({ recipient, reason }) => recipient === 'r2@ruled.test' && reason === 'limit_reached',
+  );
   assert.match(String(held.detail), /rule stop \(return_path_domain shop\.test at mx:mx3\.test\)/);
   await submit('b@other.test', 'r3@ruled.test');
   await ruled.received(1);
-  assert.deepEqual(ruled.messages[0]?.recipients.map(({ address }) => address), ['r3@ruled.test']);
+  assert.deepEqual(
+    ruled.messages[0]?.recipients.map(({ address }) => address),
+    ['r3@ruled.test'],
+  );
 });
