@@ -31,7 +31,7 @@ export function addShaping(program: Command, line: CommandLine): void {
       readShaping(checked, problems);
       const names = [checked.file, checked.overrides_file].filter((name) => name !== '');
       const verdict = `${names.join(', ')}: ${problems.length === 0 ? 'good' : `${problems.length} wrong`}`;
-      process.stdout.write(
+      line.out.write(
         json
           ? `${printableJson(JSON.stringify({ files: names, problems }, null, 2))}\n`
           : printableLines(`${[...problems, verdict].join('\n')}\n`),
@@ -65,7 +65,7 @@ export function addShaping(program: Command, line: CommandLine): void {
           ...providerAnswer(loaded, name, providers.includes(name)),
           learned: learned.get(name) ?? [],
         }));
-      process.stdout.write(
+      line.out.write(
         json ? `${printableJson(JSON.stringify(shown, null, 2))}\n` : printableLines(textOf(shown)),
       );
     });
