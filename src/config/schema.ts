@@ -6,12 +6,13 @@
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
 import { adaptive } from './adaptive-schema.ts';
-import { attributes, tenants } from './attributes-schema.ts';
+import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
+import { dkim } from './signing-schema.ts';
 import { warmUp } from './warmup-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -288,6 +289,7 @@ const schema = {
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   attributes: attributes.prefault({}),
   tenants,
+  added_headers: addedHeaders,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -300,6 +302,7 @@ const schema = {
   }).prefault({}),
   delivery: delivery.prefault({}),
   policy: policySchema.prefault({}),
+  dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
   adaptive: adaptive.prefault({}),
   rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),

@@ -11,6 +11,7 @@ import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
 import type { ShapingData } from '../shaping/shaping-data.ts';
+import type { SigningTable } from '../signing/table.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -70,6 +71,8 @@ export type ToDelivery =
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Which keys sign from now on; null: nothing is signed. */
+  | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */

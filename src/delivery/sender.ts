@@ -21,10 +21,10 @@ import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
-import { byFirstDigit, deferred, internal } from './outcome.ts';
+import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
-import type { SenderPorts } from './sender-ports.ts';
+import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
 import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
 import { SiteLines } from './site-lines.ts';
@@ -84,27 +84,32 @@ export class Sender implements DestinationPorts<Destination> {
     // Twice as many: closed connections keep their places in the reactor until its loop has turned.
     const places = 2 * ports.config.delivery.max_connections;
     this.#reactor = ports.createReactor((count) => this.#turn(count), places);
+    const timing = {
+      setTimer: (ms: number, fire: () => void) => ports.setTimer(ms, fire),
+      outside: (work: () => void) => this.outside(work),
+    };
     this.#granted = new GrantedConnections({
       post: (demands) => ports.post({ type: 'connections', demands }),
       destinations: () => this.#lanes.destinations(),
       destination: (key) => this.#lanes.destination(key),
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
+      setTimer: timing.setTimer,
     });
     this.#waiting = new WaitingDestinations({
       places: () => this.config.delivery.max_connections - this.#destinationOf.size,
       waitMs: () => this.config.delivery.backlog_wait_ms,
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
-      outside: (work) => this.outside(work),
+      ...timing,
     });
     this.#siteLines = new SiteLines({
       now: () => this.#nowMs,
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
-      outside: (work) => this.outside(work),
       idle: this.#idle,
+      ...timing,
     });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
-      (lane) => this.#dropped(lane),
+      (lane) => {
+        this.#siteLines.leave(lane);
+        lane.share.leave();
+      },
     );
     const sender = this;
     this.#settler = new Settler({
@@ -149,20 +154,15 @@ export class Sender implements DestinationPorts<Destination> {
     if (destination !== undefined) this.#granted.short(destination);
   }
 
-  openBeside(lane: Destination): number {
-    return this.#lanes.openBeside(lane);
-  }
+  readonly openBeside = (lane: Destination): number => this.#lanes.openBeside(lane);
 
   enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
-    const { limits } = this.#ports;
-    if (limits === undefined) throw new Error('a site without limits');
+    const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
     limits.belongs(key, site);
     return limits.enter(site, source.name);
   }
 
-  release(limits: LaneLimits): void {
-    this.#ports.limits?.release(limits);
-  }
+  readonly release = (limits: LaneLimits): void => this.#ports.limits?.release(limits);
 
   pumpAt(lane: Destination, atMs: number): void {
     this.#ports.setTimer(Math.max(1, atMs - this.#nowMs), () =>
@@ -173,11 +173,6 @@ export class Sender implements DestinationPorts<Destination> {
     );
   }
 
-  #dropped(lane: Destination): void {
-    this.#siteLines.leave(lane);
-    lane.share.leave();
-  }
-
   /** Sets how many connections this thread may open, of those that all nodes share. */
   grantConnections(grants: ConnectionGrant[]): void {
     this.outside(() => this.#granted.granted(grants));
@@ -185,31 +180,53 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */
   accept(jobs: Job[]): void {
+    const all = jobs.map((job) => ({ attempt: new Attempt(job) }));
+    this.#each(all, ({ attempt }, touched) => {
+      this.#held++;
+      if (this.draining) this.handBack(attempt);
+      else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt), touched);
+    });
+    this.#ports.signing?.flush();
+  }
+
+  /** It is known what becomes of attempts that `signing` kept. */
+  signed(all: { attempt: Attempt; verdict: SigningVerdict }[]): void {
+    this.#each(all, ({ attempt, verdict }, touched) => this.#enter(attempt, verdict, touched));
+  }
+
+  #each<T extends { attempt: Attempt }>(all: T[], work: (one: T, touched: Set<Destination>) => void): void {
     this.outside(() => {
       const touched = new Set<Destination>();
-      for (const job of jobs) {
-        this.#held++;
-        const attempt = new Attempt(job);
+      for (const one of all) {
         try {
-          this.#accept(attempt, touched);
+          work(one, touched);
         } catch (error) {
-          this.fault(job.destination, 'accept', error);
-          if (attempt.ended) continue;
-          attempt.decideRest(internal('accept'));
-          this.finished(attempt);
+          this.fault(one.attempt.job.destination, 'accept', error);
+          if (one.attempt.ended) continue;
+          one.attempt.decideRest(internal('accept'));
+          this.finished(one.attempt);
         }
       }
       for (const destination of touched) destination.pump();
     });
   }
 
-  #accept(attempt: Attempt, touched: Set<Destination>): void {
-    if (this.draining) this.handBack(attempt);
-    else if (!this.#refuse(attempt)) {
-      const destination = this.#lanes.of(attempt.job.destination, DEFAULT_SOURCE);
-      destination.accept(attempt);
-      touched.add(destination);
+  /** @param verdict null: it is told later; absent: nothing is signed here. */
+  #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined, touched: Set<Destination>): void {
+    if (verdict === null) return;
+    if (this.draining) {
+      this.handBack(attempt);
+      return;
     }
+    if (verdict !== undefined && verdict.kind !== 'go') {
+      attempt.decideRest(unsigned(verdict));
+      this.finished(attempt);
+      return;
+    }
+    attempt.fields = verdict?.fields ?? '';
+    const destination = this.#lanes.of(attempt.job.destination, DEFAULT_SOURCE);
+    destination.accept(attempt);
+    touched.add(destination);
   }
 
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
@@ -450,6 +467,7 @@ export class Sender implements DestinationPorts<Destination> {
     const taken: Job[] = [];
     this.outside(() => {
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
     });
     return taken;

@@ -21,6 +21,8 @@ import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { MessageGates } from '../shaping/message-gates.ts';
 import { ThreadLimits } from '../shaping/thread-limits.ts';
+import { SigningDesk } from '../signing/desk.ts';
+import type { Attempt } from './attempt.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 import { Dns } from './names/dns.ts';
 import { ownAddresses } from './names/own-addresses.ts';
@@ -140,6 +142,12 @@ function tlsSession(session: TlsSession): void {
   });
 }
 
+const desk = new SigningDesk<Attempt>({
+  arena,
+  now: Date.now,
+  done: (signed) => sender.signed(signed),
+});
+
 let reactorId = -1;
 const sender: Sender = new Sender({
   config: start.config,
@@ -168,6 +176,7 @@ const sender: Sender = new Sender({
     },
   }),
   ...(begun === undefined ? {} : { begun }),
+  signing: desk,
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
   now: steadyMs,
@@ -199,6 +208,9 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'connections':
       sender.grantConnections(message.grants);
+      break;
+    case 'signing':
+      desk.use(message.table);
       break;
     case 'config':
       transcripts.reconfigure(message.config);

@@ -81,6 +81,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      signing,
       suspensions,
       tls,
       unsettled,
@@ -132,6 +133,7 @@ export class Relay {
       })),
     );
     learning.start();
+    await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
@@ -262,6 +264,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      signing,
       stsRefresh,
       suspects,
       suspensions,
@@ -279,10 +282,12 @@ export class Relay {
     shaping.stop();
     this.#stages.rates.stop();
     tls.stop();
+    signing.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
     await learning.stop();
+    signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
@@ -308,12 +313,13 @@ export class Relay {
       sessions,
       shaping,
       shares,
+      signing,
       tls,
       tlsReports,
     } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = [...tls.reconfigure(config), ...shaping.reconfigure(config)];
+    const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
     learning.reconfigure(config);
     pressure.reconfigure(config);

@@ -56,6 +56,7 @@ import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
+import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
 import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
@@ -101,6 +102,7 @@ export class Stages {
   readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
+  readonly signing: RelaySigning;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
@@ -253,6 +255,12 @@ export class Stages {
       tlsSession: (session) => {
         if (this.config.delivery.tls_rpt.enabled) this.tlsReports.take([session]);
       },
+    });
+    this.signing = new RelaySigning({
+      log,
+      aside,
+      current: () => this.config,
+      tell: (table) => this.deliveries.postAll({ type: 'signing', table }),
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({

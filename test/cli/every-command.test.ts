@@ -53,6 +53,7 @@ const COMMANDS: Record<string, Expected> = {
   'warmup status': { words: [], runs: 0, stopped: 0 },
   'warmup set': { words: ['default', 'google', '1'], runs: 64, stopped: 64 },
   'warmup pause': { words: ['default'], runs: 64, stopped: 64 },
+  lint: { words: ['./package.json', '--offline'], runs: 2, stopped: 2 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
+import type { Attempt } from '../../src/delivery/attempt.ts';
 import type { FromDelivery } from '../../src/delivery/messages.ts';
 import { Dns } from '../../src/delivery/names/dns.ts';
 import { ownAddresses } from '../../src/delivery/names/own-addresses.ts';
@@ -41,6 +42,7 @@ import { LimitKeys } from '../../src/shaping/limit-keys.ts';
 import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import type { ShapingData } from '../../src/shaping/shaping-data.ts';
 import { ThreadLimits } from '../../src/shaping/thread-limits.ts';
+import { SigningDesk } from '../../src/signing/desk.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
 
 type Input = {
@@ -76,6 +78,8 @@ export const CONTENT = 'Subject: test\r\n\r\nhello\r\n.dot\r\n';
 export class Harness {
   readonly arena: Arena;
   readonly sender: Sender;
+  /** Signs nothing until it is given keys. */
+  readonly desk: SigningDesk<Attempt>;
   readonly posted: FromDelivery[] = [];
   readonly config: Config;
   /** Timers that wait; `fire` them by hand. */
@@ -107,6 +111,11 @@ export class Harness {
     const { arena } = this;
     const own = ownAddresses([{ address: '127.0.0.1', port: 2525 }]);
     const harness = this;
+    this.desk = new SigningDesk({
+      arena,
+      now: () => Date.now() + this.clockOffsetMs,
+      done: (signed) => this.sender.signed(signed),
+    });
     const tlsSession = (session: TlsSession) => void this.tlsSessions.push(session);
     const { limits, keys } =
       shaping === undefined ? { limits: undefined, keys: null } : this.#limits(shaping);
@@ -149,6 +158,7 @@ export class Harness {
         },
       }),
       retry: { nextAttempt, isTooOld },
+      signing: this.desk,
       post: (message) => this.#post(message),
       now: () => Date.now() + this.clockOffsetMs,
       leaseHolds: () => this.leasesHold,
@@ -258,6 +268,7 @@ export class Harness {
 
   stop(): void {
     if (!open.delete(this)) return;
+    this.desk.close();
     this.sender.destroy();
     rmSync(this.#folder, { recursive: true, force: true });
   }
