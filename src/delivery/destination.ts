@@ -8,6 +8,7 @@
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { Attempt } from './attempt.ts';
 import type { SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
@@ -21,6 +22,7 @@ import { LaneSessions } from './lane-sessions.ts';
 import { LaneShare } from './lane-share.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
+import { Pace } from './pace.ts';
 import type { Host, Route } from './route.ts';
 import type { Source } from './source.ts';
 import { Suspension } from './suspension.ts';
@@ -41,6 +43,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   readonly #detours: Detours;
   #looksAhead = true;
   #gatedUntilMs = 0;
+  readonly #pace = new Pace();
 
   constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
@@ -144,7 +147,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
   pump(): void {
     try {
-      this.#pump();
+      if (!this.#pace.holds(this.now())) this.#pump();
+      else if (this.backlog > 0) this.ports.waits(this);
     } catch (error) {
       this.#brokenOff('pump', error);
     }
@@ -225,7 +229,6 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.#dials.open([]);
   }
 
-  /** The route of a dial names no hosts. */
   #noHosts({ avoid }: Dial, route: Exclude<Route, { kind: 'hosts' }>): void {
     const { detail } = route;
     const outcome =
@@ -253,6 +256,13 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     return this.#hosts.hasOthers([host.address]);
   }
 
+  slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
+    const isOneTooMany = kind === 'connection_limit' && this.#sessions.size > 1;
+    session.retiring ||= isOneTooMany;
+    if (isOneTooMany) this.#pauseDials();
+    else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
+  }
+
   works({ host }: ClientSession): void {
     this.#hosts.works(host.address);
   }
@@ -266,7 +276,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   next({ host }: ClientSession): Attempt | null {
-    if (this.backlog === 0 || !this.share.takesMessage()) return null;
+    if (this.backlog === 0 || this.#pace.holds(this.now()) || !this.share.takesMessage()) return null;
     return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
   }
 
@@ -283,7 +293,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   lookAhead(): Attempt | null {
     // If fewer attempts wait than there are sessions, another session is likely to be free before this peer answers.
-    if (!this.#looksAhead || this.#ready.length <= this.#sessions.established.size) return null;
+    if (!this.#looksAhead || this.#pace.holds(this.now())) return null;
+    if (this.#ready.length <= this.#sessions.established.size) return null;
     return this.share.takesMessage() ? this.#begin(null) : null;
   }
 

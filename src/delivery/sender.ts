@@ -99,11 +99,7 @@ export class Sender implements DestinationPorts<Destination> {
       waitMs: () => this.config.delivery.backlog_wait_ms,
       ...timing,
     });
-    this.#siteLines = new SiteLines({
-      now: () => this.#nowMs,
-      idle: this.#idle,
-      ...timing,
-    });
+    this.#siteLines = new SiteLines({ now: () => this.#nowMs, idle: this.#idle, ...timing });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
       (lane) => {
