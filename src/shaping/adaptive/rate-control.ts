@@ -253,8 +253,8 @@ export class RateControl {
   }
 
   #wait(ms: number, nowMs: number): void {
-    this.#waitMs = ms;
-    this.#probeMs = nowMs + ms;
+    this.#waitMs = Math.ceil(ms);
+    this.#probeMs = nowMs + this.#waitMs;
     this.#cutMs = nowMs;
     this.#judge(nowMs);
   }
