@@ -257,7 +257,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
-    const isOneTooMany = kind === 'connection_limit' && this.#sessions.size > 1;
+    const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
     else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
