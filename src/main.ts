@@ -22,6 +22,7 @@ import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -39,6 +40,7 @@ const GROUPS = [
   addReplies,
   addShaping,
   addSources,
+  addWarmUp,
   addLint,
   addTls,
   addDkim,

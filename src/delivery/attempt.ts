@@ -44,10 +44,11 @@ export class Attempt {
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
+  /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
+  site = '';
+  source = '';
   /** Delays before its retries, where its site has its own; null: those of the config. */
   retryDelaysMs: readonly number[] | null = null;
-  /** Name of the source of the lane that it is in; '' for the default one. */
-  source = '';
   /** The session that works on it; null while it waits. */
   holder: object | null = null;
   /** Its result is on its way, or its job was given back: nothing may be done with it any more. */

@@ -6,7 +6,7 @@ import type { Arena } from '../native.ts';
 import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
-import type { LaneShare } from './lane-share.ts';
+import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
 
@@ -15,7 +15,7 @@ export abstract class LaneTerms<Lane> {
   readonly key: string;
   /** A reload replaces it by the one of the same name. */
   source: EgressSource;
-  abstract readonly share: LaneShare;
+  readonly share: LaneShare;
   readonly classify: SessionOwner['classify'];
   protected readonly ports: DestinationPorts<Lane>;
   /** Most recipients this peer takes in one transaction, as far as we know. */
@@ -26,6 +26,13 @@ export abstract class LaneTerms<Lane> {
     this.source = source;
     this.ports = ports;
     this.classify = ports.classify;
+    const lane = this as unknown as Lane;
+    this.share = new LaneShare({
+      now: () => this.now(),
+      enter: (site) => ports.enter(lane, site),
+      release: (limits) => ports.release(limits),
+      at: (atMs) => ports.pumpAt(lane, atMs),
+    });
   }
 
   get arena(): Arena {
@@ -72,6 +79,11 @@ export abstract class LaneTerms<Lane> {
   protected get mostConnections(): number {
     const most = this.rules.max_connections_per_destination - this.ports.openBeside(this as unknown as Lane);
     return this.share.limits === null ? most : Math.min(most, this.share.limits.maxConnections);
+  }
+
+  /** Whether nothing else slows it after a refusal: with a site, the adaptive control does so for all that goes there. */
+  protected get slowsByItself(): boolean {
+    return this.share.limits === null || this.ports.config.adaptive.mode !== 'on';
   }
 
   get careful(): RememberedHosts {

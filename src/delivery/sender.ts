@@ -58,6 +58,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #connections: OpenConnections;
   /** Lanes that got attempts of a batch. */
   readonly #touched = new Set<Destination>();
+  readonly gates: DestinationPorts<Destination>['gates'];
   /** Number of jobs taken and not yet answered. */
   #held = 0;
   readonly #results = new ResultBatch();
@@ -68,6 +69,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
+    this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;

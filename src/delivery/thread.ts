@@ -20,6 +20,7 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { MessageGates } from '../shaping/message-gates.ts';
 import { ThreadLimits } from '../shaping/thread-limits.ts';
 import { SigningDesk } from '../signing/desk.ts';
 import type { Attempt } from './attempt.ts';
@@ -94,6 +95,7 @@ const sts = start.config.delivery.mta_sts.enabled
     })
   : undefined;
 
+const gates = new MessageGates();
 const limits = new ThreadLimits(start.shaping, {
   table: start.limits,
   post: (news) => port.postMessage({ type: 'limit-keys', news } satisfies FromDelivery),
@@ -185,6 +187,7 @@ const sender: Sender = new Sender({
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   classify: (reply) => replies.classify(reply),
   random: Math.random,
+  gates,
   limits,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
@@ -219,6 +222,9 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'sources':
       sender.setMissingSources(message.missing);
+      break;
+    case 'gates':
+      gates.set(message.gates);
       break;
     case 'limit-slots':
       limits.slots(message.slots);

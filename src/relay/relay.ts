@@ -69,6 +69,7 @@ export class Relay {
       gauges,
       housekeeping,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -133,6 +134,7 @@ export class Relay {
       })),
     );
     await sources.start();
+    learning.start();
     await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
@@ -256,6 +258,7 @@ export class Relay {
       housekeeping,
       intake,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -287,6 +290,7 @@ export class Relay {
     sources.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
@@ -306,6 +310,7 @@ export class Relay {
     const {
       deliveries,
       events,
+      learning,
       logins,
       pressure,
       replies,
@@ -321,6 +326,7 @@ export class Relay {
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
+    learning.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
     logins.reconfigure(config);
