@@ -48,6 +48,7 @@ const COMMANDS: Record<string, Expected> = {
   status: { words: [], runs: [0, 75], stopped: 69 },
   'config reference': { words: [], runs: 0, stopped: 0 },
   'shaping check': { words: [], runs: 0, stopped: 0 },
+  'replies unknown': { words: [], runs: 0, stopped: 69 },
   'source list': { words: [], runs: 0, stopped: 69 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
