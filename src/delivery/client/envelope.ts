@@ -8,7 +8,7 @@ import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { bounced, deferred, replyLine, saysOutOfSequence, waiting } from '../outcome.ts';
+import { bounced, deferred, pastDeadline, replyLine, saysOutOfSequence, waiting } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf } from './fit.ts';
 import type { ClientSession } from './session.ts';
@@ -46,6 +46,12 @@ export function begin(session: ClientSession): void {
  * @param ahead whether it is sent behind the content of another transaction.
  */
 export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean): Transaction | null {
+  // It may have waited here for long: for a connection, or behind others. Of what was offered already the reply counts.
+  const late = attempt.cursor === 0 ? pastDeadline(attempt.job, Date.now) : null;
+  if (late !== null) {
+    attempt.decideRest(late);
+    return null;
+  }
   const fit = fitOf(attempt, session.offered, session.owner.arena);
   if (fit.kind === 'misfit') {
     attempt.counted = true;
