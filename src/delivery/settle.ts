@@ -126,7 +126,7 @@ export class Settler {
         continue;
       }
       decision ??= this.#ports.nextAttempt(
-        this.#ports.config.retry,
+        this.#rulesOf(attempt, result.attempts),
         result.attempts,
         result.receivedAtMs,
         nowMs,
@@ -137,6 +137,14 @@ export class Settler {
       if (decision.kind === 'retry') outcome.retryAtMs = decision.atMs;
       else group.outcome = givenUp(outcome, decision, result, nowMs);
     }
+  }
+
+  /** The rules of retries, with the site's own delay after this attempt where it has one. */
+  #rulesOf({ retryDelaysMs: own }: Attempt, attempts: number): Config['retry'] {
+    const { retry } = this.#ports.config;
+    const delayMs = own?.[Math.min(Math.max(1, attempts), own.length) - 1];
+    if (delayMs === undefined) return retry;
+    return { ...retry, initial_delay_ms: delayMs, max_delay_ms: delayMs, backoff_multiplier: 1 };
   }
 
   /** The pause before the next try, after a trouble of our own. */
@@ -245,22 +253,32 @@ function givenUp(
   result: AttemptResult,
   nowMs: number,
 ): OutcomeGroup['outcome'] {
-  const { reply, peer, reason, detail } = outcome;
+  const { reply, peer, reason, detail, verdict } = outcome;
   const last = `last: ${reason}, ${detail}`;
   const base = {
     kind: 'bounced' as const,
     ...(reply === undefined ? {} : { reply }),
     ...(peer === undefined ? {} : { peer }),
+    ...(verdict === undefined ? {} : { verdict: { ...verdict, move: 'bounce' as const } }),
   };
+  const isDeadline = decision.kind === 'expired' && decision.by === 'deadline';
+  if (reason === 'peer_5xx' && !isDeadline) {
+    // The code was permanent all along.
+    const end = decision.kind === 'disabled' ? 'not tried again (retry.enabled)' : gaveUp(result, nowMs);
+    return { ...base, reason, status: reply?.enhanced || '5.0.0', detail: `${end}; ${last}` };
+  }
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);
     return { ...base, reason: 'retry_disabled', status, detail: `not tried again (retry.enabled); ${last}` };
   }
-  if (decision.kind === 'expired' && decision.by === 'deadline') {
+  if (isDeadline) {
     const detail = `${deadlineText(result.attributes?.deadlineMs ?? nowMs)}; ${last}`;
     return { ...base, reason: DEADLINE_PASSED, status: '5.4.7', detail };
   }
-  const hours = ((nowMs - result.receivedAtMs) / 3_600_000).toFixed(1);
-  const tries = `${result.attempts} attempt${result.attempts === 1 ? '' : 's'} in ${hours} hours`;
-  return { ...base, reason: 'expired', status: '5.4.7', detail: `gave up after ${tries}; ${last}` };
+  return { ...base, reason: 'expired', status: '5.4.7', detail: `${gaveUp(result, nowMs)}; ${last}` };
+}
+
+function gaveUp({ attempts, receivedAtMs }: AttemptResult, nowMs: number): string {
+  const hours = ((nowMs - receivedAtMs) / 3_600_000).toFixed(1);
+  return `gave up after ${attempts} attempt${attempts === 1 ? '' : 's'} in ${hours} hours`;
 }

@@ -33,6 +33,7 @@ export type DeferralReason =
   | 'destination_suspended'
   /** A rule of an operator holds it (mail/suspension.ts). */
   | 'suspended'
+  | 'limit_reached'
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'
