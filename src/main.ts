@@ -15,6 +15,7 @@ import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addStatus } from './cli/status.ts';
+import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
@@ -26,6 +27,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addSuppression,
   addEvents,
   addBans,
   addUser,

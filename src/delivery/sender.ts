@@ -22,7 +22,7 @@ import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts } from './sender-ports.ts';
 import { Settler } from './settle.ts';
-import { unbegun } from './unbegun.ts';
+import { endSuppressed, unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
 /** Most destinations without work that are remembered, for their suspension. */
@@ -170,8 +170,11 @@ export class Sender implements DestinationPorts<Destination> {
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
     const { retry, delivery } = this.config;
+    endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
-    if (outcome !== null) attempt.decideRest(outcome);
+    if (attempt.done) {
+      // Nobody is left.
+    } else if (outcome !== null) attempt.decideRest(outcome);
     else if (this.#held > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);

@@ -29,6 +29,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   tls_failed: { status: '7.5', whose: 'peer', pause: 'schedule' },
   auth_failed: { status: '7.8', whose: 'peer', pause: 'schedule' },
   destination_suspended: { status: '4.1', whose: 'ours', pause: 'age' },
+  suppression_unknown: { status: '3.0', whose: 'ours', pause: 'moment' },
   suspended: { status: '3.2', whose: 'ours', pause: 'none' },
   hand_off_released: { status: '3.2', whose: 'ours', pause: 'moment' },
   lease_lapsed: { status: '3.2', whose: 'ours', pause: 'moment' },

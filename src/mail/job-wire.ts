@@ -22,8 +22,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText } = job;
-  const isPlain = (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, suppressed } = job;
+  const isPlain =
+    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? suppressed) === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -61,7 +62,9 @@ function writeRare(wire: Wire, job: Job): void {
     job.user ?? null,
     job.suspicion ?? null,
     job.operatorText ?? null,
+    job.suppressed?.length ?? null,
   );
+  for (const { seq, detail } of job.suppressed ?? []) wire.push(seq, detail);
 }
 
 function readRare(r: WireReader, job: Job): void {
@@ -77,6 +80,9 @@ function readRare(r: WireReader, job: Job): void {
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
+  const suppressed = r.optional<number>();
+  if (suppressed !== null)
+    job.suppressed = Array.from({ length: suppressed }, () => ({ seq: r.number(), detail: r.text() }));
 }
 
 /** Reads the `count` jobs of a wire. */

@@ -30,6 +30,8 @@ export type DeferralReason =
   | 'destination_suspended'
   /** A rule of an operator holds it (mail/suspension.ts). */
   | 'suspended'
+  /** Whether it is on the suppression list cannot be found out now. */
+  | 'suppression_unknown'
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'
@@ -51,6 +53,8 @@ export type BounceReason =
   | 'needs_binarymime'
   | 'expired'
   | 'retry_disabled'
+  /** It is on the suppression list: nothing was sent. */
+  | 'suppressed'
   | typeof FAILED_BY_OPERATOR;
 
 /** Reason of recipients that an operator ended (`queue fail`). */

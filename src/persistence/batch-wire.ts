@@ -9,6 +9,7 @@ import type {
   Settlement,
 } from '../database/database.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+import type { Suppression } from '../mail/suppression.ts';
 
 /** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {
@@ -61,6 +62,13 @@ function encodeSettlement(wire: Wire, settlement: Settlement): void {
     wire.push(kind, reason, detail);
     encodeSeqs(wire, seqs);
   }
+  encodeSuppressed(wire, settlement.suppressed);
+}
+
+function encodeSuppressed(wire: Wire, entries: readonly Suppression[] = []): void {
+  wire.push(entries.length);
+  for (const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } of entries)
+    wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
 }
 
 function encodeSeqs(wire: Wire, seqs: number[]): void {
@@ -101,7 +109,7 @@ function decodePlan(r: WireReader): OutboxPlan {
 }
 
 function decodeSettlement(r: WireReader): Settlement {
-  return {
+  const settlement: Settlement = {
     queueId: r.text(),
     destination: r.text(),
     fence: r.number(),
@@ -110,7 +118,21 @@ function decodeSettlement(r: WireReader): Settlement {
     delayNotified: r.number() === 1,
     groups: r.list(decodeGroup),
   };
+  const suppressed = r.list(decodeSuppressed);
+  if (suppressed.length > 0) settlement.suppressed = suppressed;
+  return settlement;
 }
+
+const decodeSuppressed = (r: WireReader): Suppression => ({
+  tenant: r.text(),
+  target: r.text(),
+  scope: r.text(),
+  reason: r.text(),
+  source: r.text() as Suppression['source'],
+  detail: r.text(),
+  createdAtMs: r.number(),
+  expiresAtMs: r.optional<number>(),
+});
 
 function decodeGroup(r: WireReader): SettleGroup {
   const kind = r.text() as SettleGroup['kind'];

@@ -78,6 +78,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      suppression,
       suspensions,
       tls,
       unsettled,
@@ -126,6 +127,7 @@ export class Relay {
     );
     await suspensions.rules.load();
     suspensions.rules.start();
+    suppression.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -254,6 +256,7 @@ export class Relay {
       sessions,
       stsRefresh,
       suspects,
+      suppression,
       suspensions,
       tls,
       tlsReports,
@@ -276,6 +279,7 @@ export class Relay {
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, unsettled.end());
     await journal?.end(LAST_COMMIT_MS);
+    await within(LAST_COMMIT_MS, suppression.stop());
     await scheduler.close();
     leases.stop();
     intake.end();

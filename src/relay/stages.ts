@@ -54,6 +54,7 @@ import { onlyPlace } from './place.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuppression } from './suppression.ts';
 import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
@@ -86,6 +87,7 @@ export class Stages {
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
   readonly suspensions: RelaySuspensions;
+  readonly suppression: RelaySuppression;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -176,6 +178,15 @@ export class Stages {
       deliver: (jobs) => this.suspects.deliver(jobs),
       settle: (results) => this.#settle(results),
     });
+    this.suppression = new RelaySuppression({
+      config,
+      place: this.place,
+      arena: this.arena,
+      parts: this.queue.suppressions,
+      log,
+      deliver: (jobs) => this.#deliver(jobs),
+      settle: (results) => this.#settle(results),
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -185,7 +196,7 @@ export class Stages {
       arena: this.arena,
       gauges: this.gauges,
       log: this.log,
-      deliver: (jobs) => this.#deliver(jobs),
+      deliver: (jobs) => this.suppression.deliver(jobs),
       held: (destination) => this.suspensions.holds(destination),
     });
     this.leases = leases;

@@ -37,6 +37,7 @@ function partsOf(event: ReadEvent): string[] {
     case 'deferred':
     case 'bounced':
     case 'expired':
+    case 'suppressed':
       return [...to, ...from, ...sent(event), ...named(event, 'reason', 'retry_at')];
     case 'dropped':
       return named(event, 'lines');

@@ -178,7 +178,8 @@ const quote = (text: string): string =>
 const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
-  return outcome.kind === 'bounced' && outcome.reason === 'expired' ? 'expired' : outcome.kind;
+  if (outcome.kind !== 'bounced') return outcome.kind;
+  return outcome.reason === 'expired' || outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {

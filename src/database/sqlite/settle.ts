@@ -7,6 +7,7 @@ import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
+import type { SqliteSuppressions } from './suppressions.ts';
 
 /** A row and its mail. */
 interface RowFacts extends MailFacts {
@@ -23,6 +24,7 @@ const ROW = `SELECT ${MAIL_FACTS}, o.fence, o.state, o.waiting, o.bounced, m.ope
 
 export class Settler {
   readonly #eraser: MailEraser;
+  readonly #suppressions: SqliteSuppressions;
   readonly #keep: KeepTimes;
   readonly #row: StatementSync;
   readonly #mail: StatementSync;
@@ -34,8 +36,14 @@ export class Settler {
   readonly #nodeId: string;
 
   /** @param options.nodeId the owner of leases written by commits; leases of claims have other owners. */
-  constructor(db: DatabaseSync, eraser: MailEraser, options: KeepTimes & { nodeId: string }) {
+  constructor(
+    db: DatabaseSync,
+    eraser: MailEraser,
+    suppressions: SqliteSuppressions,
+    options: KeepTimes & { nodeId: string },
+  ) {
     this.#eraser = eraser;
+    this.#suppressions = suppressions;
     this.#keep = options;
     this.#nodeId = options.nodeId;
     this.#claimed = db.prepare(
@@ -59,6 +67,7 @@ export class Settler {
   settle(settlement: Settlement, nowMs: number): boolean {
     const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
+    for (const entry of settlement.suppressed ?? []) this.#suppressions.put(entry, false);
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
       this.#keep.keepDeliveredMs === 0 &&

@@ -10,6 +10,7 @@ import type { Message } from '../../mail/message.ts';
 import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
 import { rowsOfLines } from '../../mail/queue-lines.ts';
 import type { QueueFile, QueueStats, StatsSlice } from '../../mail/queue-stats.ts';
+import type { SuppressionAnswer, SuppressionAsk } from '../../mail/suppression.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
@@ -33,6 +34,7 @@ import type {
   Recovered,
   ReleasedRow,
   Selection,
+  SuppressionNotes,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -52,6 +54,7 @@ import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
+import { SqliteSuppressions } from './suppressions.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
 
 /** Estimates of what goes to the log: for a commit the pages that every commit touches, and for each recipient. */
@@ -66,6 +69,7 @@ export interface SqliteOptions extends KeepTimes {
   routes: RouteTable;
   /** Most messages held; null: as many as the disk takes. */
   maxMessages: number | null;
+  suppressed?: SuppressionNotes;
 }
 
 export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
@@ -75,6 +79,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #options: SqliteOptions;
   readonly #eraser: MailEraser;
   readonly #inserter: MessageInserter;
+  readonly #suppressions: SqliteSuppressions;
   readonly #settler: Settler;
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
@@ -102,7 +107,8 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     addFunctions(db);
     this.#eraser = new MailEraser(db, storage);
     this.#inserter = new MessageInserter(db, options.nodeId);
-    this.#settler = new Settler(db, this.#eraser, options);
+    this.#suppressions = new SqliteSuppressions(db, options.suppressed ?? null);
+    this.#settler = new Settler(db, this.#eraser, this.#suppressions, options);
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
     this.#counter = new Counter(db);
@@ -337,6 +343,10 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     throw new RelayError('database_refused', 'a sqlite queue keeps no rules of operators');
   }
 
+  suppression(ask: SuppressionAsk): SuppressionAnswer {
+    return this.#guard(() => this.#suppressions.answer(ask));
+  }
+
   async shardsOfUsers(users: string[]): Promise<null[]> {
     return users.map(() => null);
   }
@@ -385,12 +395,10 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     await this.#storage.sweep(this.#eraser.isReferenced);
   }
 
-  /** One bounded part of `lines`. */
   linesSlice(filter: QueueFilter): ListSlice<string> {
     return this.#guard(() => this.#inspector.linesSlice(filter));
   }
 
-  /** One bounded part of `count`. */
   countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {
     return this.#guard(() => this.#inspector.countSlice(selection, by, after));
   }
@@ -425,7 +433,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     }
   }
 
-  /** One bounded part of `stats`. */
   statsSlice(after: string, nowMs: number): StatsSlice {
     return this.#guard(() => this.#counter.slice(after, nowMs));
   }
@@ -436,7 +443,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return { ...stats, file: this.file };
   }
 
-  /** One bounded part of `operate`. */
   async operateSlice(...args: Parameters<Operator['slice']>): Promise<OperateSlice> {
     const slice = this.#guard(() => this.#operator.slice(...args));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;

@@ -1,0 +1,160 @@
+/**
+ * The suppression list at work in one relay process: recipients that are on it are marked before their job goes to delivery,
+ * which ends them without a connection. What the filter does not know costs a look at memory; the rest is looked up in
+ * the tables, and waits for that. Part of the composition root.
+ */
+import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import { SuppressionBook, type SuppressionPart } from '../feedback/suppression-book.ts';
+import { SuppressionFilter } from '../feedback/suppression-filter.ts';
+import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
+import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
+import {
+  domainOfTarget,
+  type Suppression,
+  suppressionDetail,
+  suppressionHash,
+  suppressionTarget,
+} from '../mail/suppression.ts';
+import { type Arena, mapSharedMemory } from '../native.ts';
+import type { ProcessPlace } from './place.ts';
+import { hostFilterPath } from './suppression-parts.ts';
+
+/** A recipient of whom the tables cannot be asked waits for so long. */
+const UNKNOWN_MS = 10_000;
+
+export interface RelaySuppressionSetup {
+  config: Config;
+  place: ProcessPlace;
+  arena: Pick<Arena, 'release'>;
+  parts: () => readonly SuppressionPart[];
+  log: Log;
+  /** Takes jobs on their way to delivery. */
+  deliver(jobs: Job[]): void;
+  settle(results: AttemptResult[]): void;
+}
+
+interface Doubtful {
+  job: Job;
+  /** Recipients that may be on the list, with their targets. */
+  recipients: { recipient: JobRecipient; target: string }[];
+}
+
+export class RelaySuppression {
+  readonly filter: SuppressionFilter;
+  readonly book: SuppressionBook;
+  readonly #keeper: SuppressionKeeper;
+  readonly #setup: RelaySuppressionSetup;
+
+  constructor(setup: RelaySuppressionSetup) {
+    this.#setup = setup;
+    const { config, place, parts, log } = setup;
+    this.filter = new SuppressionFilter(hostFilterPath(place), { map: mapSharedMemory });
+    this.book = new SuppressionBook(parts, Date.now);
+    this.#keeper = new SuppressionKeeper({
+      parts,
+      filter: this.filter,
+      bitsPerEntry: config.suppression.filter_bits_per_entry,
+      keeps: place.process === 0,
+      now: Date.now,
+      steady: steadyMs,
+      log,
+    });
+  }
+
+  start(): void {
+    this.#keeper.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#keeper.stop();
+  }
+
+  /** Jobs on their way to delivery: marks the recipients that get no mail. */
+  deliver(jobs: Job[]): void {
+    if (this.filter.ready && this.filter.entries === 0) {
+      this.#setup.deliver(jobs);
+      return;
+    }
+    const doubtful: Doubtful[] = [];
+    const free = jobs.filter((job) => {
+      const recipients = this.#doubtsOf(job);
+      if (recipients.length > 0) doubtful.push({ job, recipients });
+      return recipients.length === 0;
+    });
+    if (free.length > 0) this.#setup.deliver(free);
+    if (doubtful.length > 0) void this.#judge(doubtful);
+  }
+
+  /** Reports (with the null reverse-path) go to whom they concern, whatever list that is on. */
+  #doubtsOf(job: Job): Doubtful['recipients'] {
+    if (job.suppressed !== undefined) delete job.suppressed;
+    if (job.reversePath === '') return [];
+    const doubts: Doubtful['recipients'] = [];
+    for (const recipient of job.recipients) {
+      const target = suppressionTarget(recipient.address);
+      if (target === null) continue;
+      const mayHold =
+        this.filter.mayHold(suppressionHash('', target)) ||
+        this.filter.mayHold(suppressionHash('', domainOfTarget(target)));
+      if (mayHold) doubts.push({ recipient, target });
+    }
+    return doubts;
+  }
+
+  async #judge(doubtful: Doubtful[]): Promise<void> {
+    const targets = new Set(
+      doubtful.flatMap(({ recipients }) =>
+        recipients.flatMap(({ target }) => [target, domainOfTarget(target)]),
+      ),
+    );
+    let found: Suppression[];
+    try {
+      found = await this.book.find([...targets].map((target) => ({ tenant: '', target })));
+    } catch (error) {
+      this.#putOff(doubtful, error as Error);
+      return;
+    }
+    const entries = new Map(found.map((entry) => [entry.target, entry]));
+    for (const { job, recipients } of doubtful) {
+      const suppressed = recipients.flatMap(({ recipient, target }) => {
+        const entry = entries.get(target) ?? entries.get(domainOfTarget(target));
+        return entry === undefined ? [] : [{ seq: recipient.seq, detail: suppressionDetail(entry) }];
+      });
+      if (suppressed.length > 0) job.suppressed = suppressed;
+    }
+    this.#setup.deliver(doubtful.map(({ job }) => job));
+  }
+
+  /** In doubt mail waits. */
+  #putOff(doubtful: readonly Doubtful[], error: Error): void {
+    const nowMs = Date.now();
+    const outcome = {
+      kind: 'deferred',
+      reason: 'suppression_unknown',
+      detail: `the suppression list does not answer: ${error.message}`,
+      retryAtMs: nowMs + UNKNOWN_MS,
+    } as const;
+    const results = doubtful.map(({ job }): AttemptResult => {
+      this.#setup.arena.release(job.content);
+      const { queueId, destination, fence, attempts, reversePath, receivedAtMs, sizeBytes, delayNotified } =
+        job;
+      return {
+        queueId,
+        destination,
+        fence,
+        attempts,
+        reversePath,
+        receivedAtMs,
+        sizeBytes,
+        groups: [{ seqs: job.recipients.map(({ seq }) => seq), outcome: { ...outcome } }],
+        recipients: job.recipients,
+        times: { queueMs: Math.max(0, nowMs - receivedAtMs), connectMs: 0, transferMs: 0 },
+        dsns: [],
+        delayNotified,
+      };
+    });
+    this.#setup.settle(results);
+  }
+}
