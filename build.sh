@@ -27,8 +27,8 @@ usage: ./build.sh VERB [ARGUMENT…]
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
-  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls) and memory (arena) with libFuzzer, and whole dialogs with
-                          a real relay (dialogs); 60 s each when not said. FUZZ_SEED=N plays one round of dialogs again,
+  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls), memory (arena) and signatures (dkim) with libFuzzer, and
+                          whole dialogs with a real relay (dialogs); 60 s each when not said. FUZZ_SEED=N plays one round of dialogs again,
                           FUZZ_SANITIZED=1 plays them with the addon of sanitize
 
 Debug and Release alone mean build Debug and build Release.
@@ -392,7 +392,7 @@ fuzz() {
   for argument in "$@"; do
     case "$argument" in *[!0-9]*) names="$names $argument" ;; *) seconds=$argument ;; esac
   done
-  for name in ${names:-scan tls arena dialogs}; do
+  for name in ${names:-scan tls arena dkim dialogs}; do
     case $name in
       scan)
         fuzz_target scan "$seconds" native/fuzz/scan_fuzz.cc native/line_scan.cc native/content_scan.cc \
@@ -406,8 +406,9 @@ fuzz() {
       arena)
         fuzz_target arena "$seconds" -pthread native/fuzz/arena_fuzz.cc native/arena.cc native/arena_blocks.cc \
           native/content_gather.cc native/accounts.cc ;;
+      dkim) fuzz_target dkim "$seconds" native/fuzz/dkim_fuzz.cc native/dkim_canon.cc ;;
       dialogs) fuzz_dialogs "$seconds" ;;
-      *) fail "there is no fuzz target $name" 'There are: scan, tls, arena, dialogs' ;;
+      *) fail "there is no fuzz target $name" 'There are: scan, tls, arena, dkim, dialogs' ;;
     esac
   done
 }

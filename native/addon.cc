@@ -37,5 +37,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   protorelay::register_host(env, exports);
   protorelay::register_tls(env, exports);
   protorelay::register_pam(env, exports);
+  protorelay::register_dkim(env, exports);
   return exports;
 }

@@ -13,6 +13,7 @@ void register_pure(napi_env env, napi_value exports);
 void register_host(napi_env env, napi_value exports);
 void register_tls(napi_env env, napi_value exports);
 void register_pam(napi_env env, napi_value exports);
+void register_dkim(napi_env env, napi_value exports);
 
 /** The arena behind an external made by arenaCreate or arenaAttach; it lives as long as the external. */
 Arena* to_arena(napi_env env, napi_value value);

@@ -22,7 +22,7 @@ void set(napi_env env, napi_value object, const char* name, napi_value value) {
   napi_set_named_property(env, object, name, value);
 }
 
-/** scanContent(input, pieceBytes, dots, normalize, maxLineBytes): { content, consumed, flags, trace, messageIdAt, contentTypeAt, ended } */
+/** scanContent(input, pieceBytes, dots, normalize, maxLineBytes): { content, consumed, flags, trace, messageIdAt, contentTypeAt, marked, ended } */
 napi_value scan_content(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Bytes input = to_bytes(env, args.at[0]);
@@ -60,6 +60,7 @@ napi_value scan_content(napi_env env, napi_callback_info info) {
   set(env, result, "trace", from_number(env, scan.trace_count()));
   set(env, result, "messageIdAt", from_number(env, scan.field_at(kMessageId)));
   set(env, result, "contentTypeAt", from_number(env, scan.field_at(kContentType)));
+  set(env, result, "marked", from_bool(env, scan.marked()));
   set(env, result, "ended", from_bool(env, scan.ended()));
   return result;
 }

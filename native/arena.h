@@ -31,6 +31,10 @@ constexpr uint32_t kRunLists = 7;
 constexpr uint32_t kInFile = 1;
 constexpr uint32_t kSpillFile = 2;
 constexpr uint32_t kClaimed = 4;
+/** The hash of its body was computed (body_hashes.h). */
+constexpr uint32_t kHashed = 8;
+/** It has header fields of our own (content_scan.h). */
+constexpr uint32_t kMarked = 16;
 
 /** How many units hold this many bytes; an empty content has one as well. */
 constexpr uint32_t units_for(size_t bytes) {

@@ -14,12 +14,14 @@ struct Field {
   const char* name;
   uint8_t length;
 };
-constexpr Field kFields[] = {{"message-id", 10}, {"content-type", 12}, {"received", 8}};
+constexpr Field kFields[] = {{"message-id", 10}, {"content-type", 12}, {"received", 8}, {"x-protorelay-", 13}};
 constexpr uint8_t kReceived = 2;
+/** The beginning of a name. */
+constexpr uint8_t kOurs = 3;
 constexpr uint8_t kNoMatch = 255;
 
 uint8_t field_with(uint8_t letter) {
-  for (uint8_t i = 0; i <= kReceived; ++i) {
+  for (uint8_t i = 0; i <= kOurs; ++i) {
     if (static_cast<uint8_t>(kFields[i].name[0]) == letter) return i;
   }
   return kNoMatch;
@@ -84,6 +86,10 @@ void ContentScan::text(const uint8_t* from, size_t count, uint64_t at) {
       match_ = field_ == kNoMatch ? kNoMatch : 1;
     } else if (match_ < kFields[field_].length) {
       match_ = c == static_cast<uint8_t>(kFields[field_].name[match_]) ? match_ + 1 : kNoMatch;
+      if (field_ == kOurs && match_ == kFields[kOurs].length) {
+        marked_ = true;
+        match_ = kNoMatch;
+      }
     } else if (c == ':') {
       found(at + i + 1);
     } else if (c != ' ' && c != '\t') {

@@ -1,5 +1,5 @@
 // Reads message content in one pass: unstuffs dots, finds the strict end of data, notes flags, counts trace headers, and
-// finds where Message-ID and Content-Type stand.
+// finds where Message-ID and Content-Type stand, and whether there are fields of our own (X-ProtoRelay-…).
 //
 // Pure: no sockets, no memory of its own; twin of src/protocol/scan.ts. The state lives in the object, so input may
 // be split at any byte.
@@ -56,6 +56,8 @@ class ContentScan {
   uint32_t trace_count() const { return trace_; }
   /** Where in the content the value of the first such field begins; kNoField when there is none before the first empty line. */
   uint32_t field_at(uint32_t field) const { return fields_[field]; }
+  /** Whether the name of a field before the first empty line begins with "X-ProtoRelay-". */
+  bool marked() const { return marked_; }
   bool normalizes() const { return normalize_; }
 
  private:
@@ -71,6 +73,7 @@ class ContentScan {
   bool normalize_ = false;
   bool in_header_ = true;
   bool ended_ = false;
+  bool marked_ = false;
   /** How many characters of the field's name this line has matched; kNoMatch when it is another field. */
   uint8_t match_ = 0;
   uint8_t field_ = 0;

@@ -279,6 +279,9 @@ void Reactor::end_content(Connection* c) {
     fields[kMessageId] = c->scan.field_at(kMessageId);
     fields[kContentType] = c->scan.field_at(kContentType);
   }
+  if (handle != kNoContent && c->scan.marked()) {
+    __atomic_fetch_or(&setup_.arena->record(handle)->flags, kMarked, __ATOMIC_RELAXED);
+  }
   c->held = true;
   c->rate_check_at = 0;
   content_event(c, content_flags(c), handle, content_note(c));

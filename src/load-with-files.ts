@@ -13,6 +13,7 @@ import { inOrder, type Said } from './config/problems.ts';
 import type { Finding, Say } from './config/say.ts';
 import type { Config } from './config/schema.ts';
 import { ifSound } from './config/unsound.ts';
+import { checkShapingFiles } from './shaping/check-files.ts';
 import { checkStoragePaths } from './storage/check-paths.ts';
 import { processCount } from './supervisor/process-config.ts';
 import { checkTlsFiles } from './tls/check-files.ts';
@@ -82,6 +83,7 @@ function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] 
     () => checkTlsFiles(config, says),
     () => checkStoragePaths(config, problem, warning),
     () => checkNamedFiles(config, (text) => parseUserFile(text).problems, problem, warning),
+    () => checkShapingFiles(config, problem),
     () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
     () => checkMemory(config, processCount(config), warning),
   ];

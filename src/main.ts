@@ -14,6 +14,7 @@ import { newProgram } from './cli/program.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
+import { addShaping } from './cli/shaping.ts';
 import { addStatus } from './cli/status.ts';
 import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
@@ -35,12 +36,15 @@ const GROUPS = [
   addConfig,
   addReload,
   addReplies,
+  addShaping,
   addTls,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {
   code: ExitCode = EXIT.ok;
-  readonly #program = newProgram();
+  readonly out = process.stdout;
+  readonly err = process.stderr;
+  readonly #program = newProgram(this.out, this.err);
 
   constructor() {
     this.#program.action((config: string | undefined, options) =>

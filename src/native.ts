@@ -21,6 +21,7 @@ import { RingReactor } from './native/ring-reactor.ts';
 import { SharedArena } from './native/shared-arena.ts';
 
 export * from './native/contract.ts';
+export * from './native/signer.ts';
 
 // ---------------------------------------------------------------------------------------------- implementation
 

@@ -54,6 +54,7 @@ struct Result {
   uint32_t trace = 0;
   uint32_t message_id_at = 0;
   uint32_t content_type_at = 0;
+  bool marked = false;
   bool ended = false;
 };
 
@@ -89,6 +90,7 @@ Result scan_in_pieces(const std::string& input, bool dots, bool normalize, Split
   result.trace = scan.trace_count();
   result.message_id_at = scan.field_at(protorelay::kMessageId);
   result.content_type_at = scan.field_at(protorelay::kContentType);
+  result.marked = scan.marked();
   return result;
 }
 
@@ -104,7 +106,8 @@ void check_content(const std::string& input, const std::string& seed) {
       Result pieces = scan_in_pieces(input, true, normalize, Splits(seed), in_place);
       require(pieces.content == whole.content && pieces.consumed == whole.consumed, "a split changes the content");
       require(pieces.flags == whole.flags && pieces.trace == whole.trace, "a split changes what is seen");
-      require(pieces.message_id_at == whole.message_id_at && pieces.content_type_at == whole.content_type_at,
+      require(pieces.message_id_at == whole.message_id_at && pieces.content_type_at == whole.content_type_at &&
+                  pieces.marked == whole.marked,
               "a split changes where a field is found");
       Result chunk = scan_in_pieces(input, false, normalize, Splits(seed), in_place);
       require(normalize || chunk.content == input, "a chunk is not what was sent");
@@ -216,7 +219,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
 int main(int argc, char** argv) {
   long rounds = argc > 1 ? atol(argv[1]) : 10000;
   unsigned state = argc > 2 ? static_cast<unsigned>(atol(argv[2])) : 1;
-  const std::string words[] = {"\r", "\n", ".", "\r\n", "\r\n.", "\r\n.\r\n", "Received:", "Message-ID:", "content-type\t:", "DATA", "\xff", "x", "..", " ",
+  const std::string words[] = {"\r", "\n", ".", "\r\n", "\r\n.", "\r\n.\r\n", "Received:", "Message-ID:", "content-type\t:", "X-ProtoRelay-", "DATA", "\xff", "x", "..", " ",
                          "PROXY ", std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16)};
   auto draw = [&state](unsigned below) {
     state = state * 1664525u + 1013904223u;

@@ -17,7 +17,7 @@ export function addBans(program: Command, line: CommandLine): void {
     .command('list')
     .description('who is banned, why, and until when')
     .option('--json', 'print JSON', false)
-    .action(({ json }) => onBans(line, (bans) => listBans(bans, json, process.stdout)));
+    .action(({ json }) => onBans(line, (bans) => listBans(bans, json, line.out)));
   ban
     .command('add')
     .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
@@ -29,15 +29,13 @@ export function addBans(program: Command, line: CommandLine): void {
       null,
     )
     .action((networks: string[], { for: durationMs }) =>
-      onBans(line, (bans) => banNetworks(bans, networks, durationMs, process.stdout)),
+      onBans(line, (bans) => banNetworks(bans, networks, durationMs, line.out)),
     );
   ban
     .command('delete')
     .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
     .description('serve them again: addresses or networks as `ban list` shows them')
-    .action((networks: string[]) =>
-      onBans(line, (bans) => unban(bans, networks, process.stdout, process.stderr)),
-    );
+    .action((networks: string[]) => onBans(line, (bans) => unban(bans, networks, line.out, line.err)));
 }
 
 /** Runs the command through the running relay, or on the file of a stopped one. */

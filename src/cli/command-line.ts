@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import { type Command, Help } from 'commander';
 import type { ExitCode } from '../base/exit-codes.ts';
 
@@ -5,6 +6,9 @@ const HELP = new Help();
 
 /** What a group of commands needs of the command line that it is part of. */
 export interface CommandLine {
+  /** Where commands print. */
+  readonly out: Writable;
+  readonly err: Writable;
   /** @param positional where the command takes the config file as an argument too. */
   configPath(positional?: string): string;
   /** Sets the exit code with which the program is to end, once its output is on its way. */

@@ -21,14 +21,14 @@ export function addConfig(program: Command, line: CommandLine): void {
     .option('--offline', 'do not look up names, nor try to listen', false)
     .option('--json', 'print JSON', false)
     .action(async (path: string | undefined, options: CheckOptions) =>
-      line.endsWith(await check(line.configPath(path), options)),
+      line.endsWith(await check(line, line.configPath(path), options)),
     );
   config
     .command('reference')
     .description('print docs/configuration.md, made from the schema')
     .option('--schema', 'print config/relay.schema.json instead', false)
     .option('--write', 'write both files, and docs/log.md', false)
-    .action(({ schema, write }) => printReference(schema, write));
+    .action(({ schema, write }) => printReference(line, schema, write));
 }
 
 interface CheckOptions {
@@ -36,11 +36,9 @@ interface CheckOptions {
   json: boolean;
 }
 
-async function check(path: string, { offline, json }: CheckOptions): Promise<ExitCode> {
+async function check(line: CommandLine, path: string, { offline, json }: CheckOptions): Promise<ExitCode> {
   const checked = await checkConfig(path, { offline });
-  process.stdout.write(
-    json ? `${printableJson(JSON.stringify(checked.said, null, 2))}\n` : reportOf(checked),
-  );
+  line.out.write(json ? `${printableJson(JSON.stringify(checked.said, null, 2))}\n` : reportOf(checked));
   return checked.said.some(isError) ? EXIT.config : EXIT.ok;
 }
 
@@ -54,12 +52,12 @@ export function reportOf({ said, files }: Checked): string {
   return printableLines([...lines, `${files.join(', ')}: ${verdict}`, ''].join('\n'));
 }
 
-async function printReference(schema: boolean, write: boolean): Promise<void> {
+async function printReference({ out }: CommandLine, schema: boolean, write: boolean): Promise<void> {
   const { configurationPage, jsonSchema } = await import('../config/reference.ts');
   const { logPage } = await import('../base/log-page.ts');
   if (write) {
     writeFileSync(join(ROOT, 'docs/configuration.md'), configurationPage());
     writeFileSync(join(ROOT, 'config/relay.schema.json'), jsonSchema());
     writeFileSync(join(ROOT, 'docs/log.md'), logPage());
-  } else process.stdout.write(schema ? jsonSchema() : configurationPage());
+  } else out.write(schema ? jsonSchema() : configurationPage());
 }

@@ -31,14 +31,12 @@ export function addDatabase(program: Command, line: CommandLine): void {
         name,
         server: user === undefined ? server : { ...server, user, password: password ?? '' },
       }));
-      line.endsWith(await migrateShards(servers, migrate, process.stdout, process.stderr));
+      line.endsWith(await migrateShards(servers, migrate, line.out, line.err));
     });
   db.command('compact')
     .description('give free space of the queue’s file back to the disk; only while no relay runs')
     .action(async () =>
-      line.endsWith(
-        await compactQueues(configFor(['database', 'journal'], line.configPath()), process.stdout),
-      ),
+      line.endsWith(await compactQueues(configFor(['database', 'journal'], line.configPath()), line.out)),
     );
   db.command('shards')
     .description('state, depth, latency and errors of every shard')
@@ -48,7 +46,7 @@ export function addDatabase(program: Command, line: CommandLine): void {
       const path = line.configPath();
       const source = await openShards(dataDirOf(path), () => configFor(QUEUE_KEYS, path));
       try {
-        line.endsWith(showShards(await source.report(), json, process.stdout, Date.now()));
+        line.endsWith(showShards(await source.report(), json, line.out, Date.now()));
       } finally {
         await source.close();
       }

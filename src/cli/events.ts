@@ -46,14 +46,14 @@ export function addEvents(program: Command, line: CommandLine): void {
       const end = (): void => ending.abort();
       process.once('SIGINT', end).once('SIGTERM', end);
       // `protorelay events | head` closes our standard output: that is the end, not a failure.
-      process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      line.out.on('error', (error: NodeJS.ErrnoException) => {
         if (error.code !== 'EPIPE') line.endsWith(EXIT.ioError);
         end();
       });
       line.endsWith(
         await printEvents(dir, options, {
-          out: process.stdout,
-          err: process.stderr,
+          out: line.out,
+          err: line.err,
           signal: ending.signal,
         }),
       );

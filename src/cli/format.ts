@@ -1,6 +1,6 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import { printable } from '../base/printable.ts';
-import { hasNextAttempt } from '../control/queue-answers.ts';
+import { attributesOf, hasNextAttempt } from '../control/queue-answers.ts';
 import { fateOf, stateWord } from '../control/words.ts';
 import type { MailDetail, QueueRow } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
@@ -86,6 +86,7 @@ export function formatMail(
     `Size        ${mail.sizeBytes} bytes`,
     `Received    ${new Date(mail.receivedAtMs).toISOString()} (${duration(nowMs - mail.receivedAtMs)} ago)`,
     `Client      ${clientOf(mail)}`,
+    ...attributeLines(mail.rows[0]),
     '',
     'Destinations',
   ];
@@ -123,6 +124,29 @@ function clientOf({ clientAddress, clientHelo, protocol, rows: [row] }: MailDeta
   const known = (word: string, value = ''): string => (value === '' ? '' : ` ${word} ${value}`);
   const user = known('as', row?.user ?? '');
   return plain(`${clientAddress}${helo}${known('by', protocol)}${known('at', row?.listener)}${user}`);
+}
+
+/** A line for each attribute that the message has. */
+function attributeLines(row: QueueRow | undefined): string[] {
+  const {
+    tenant,
+    campaign,
+    class: kind,
+    pool,
+    metadata,
+    deadlineMs,
+  } = row === undefined ? {} : attributesOf(row);
+  const deadline = deadlineMs === undefined ? undefined : new Date(deadlineMs).toISOString();
+  return Object.entries({
+    Tenant: tenant,
+    Campaign: campaign,
+    Class: kind,
+    Pool: pool,
+    Metadata: metadata,
+    Deadline: deadline,
+  })
+    .filter(([, value]) => value !== undefined)
+    .map(([word, value]) => `${word.padEnd(11)} ${plain(value as string)}`);
 }
 
 function reason(row: QueueRow): string {

@@ -1,4 +1,5 @@
 /** The program without its commands: what its help, its errors and its output look like. */
+import type { Writable } from 'node:stream';
 import { Command, Help, Option } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
@@ -15,7 +16,7 @@ const EXIT_CODES =
 /** Help as commander writes it. */
 const HELP = new Help();
 
-export function newProgram(): Command {
+export function newProgram(out: Writable, err: Writable): Command {
   const program = new Command('protorelay')
     .description('High-throughput SMTP relay. Without a command: starts the relay.')
     .helpOption('-h, --help', 'show this text')
@@ -34,12 +35,13 @@ export function newProgram(): Command {
     .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
     .argument('[config]', 'config file, as with --config')
     .configureOutput({
-      writeErr: (text) => void process.stderr.write(printableLines(text)),
+      writeOut: (text) => void out.write(text),
+      writeErr: (text) => void err.write(printableLines(text)),
       outputError: (text, write) => write(text.replace(/^error: /, 'protorelay: ')),
     })
     .exitOverride();
   program.hook('preAction', (program, action) => {
-    if (action !== program) process.stdout.on('error', outputFailed);
+    if (action !== program) out.on('error', outputFailed);
   });
   noteBelow(program, SIGNALS, EXIT_CODES);
   return program;

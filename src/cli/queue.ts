@@ -160,10 +160,10 @@ async function onQueue(
   try {
     line.endsWith(
       await command(source, {
-        out: process.stdout,
-        err: process.stderr,
+        out: line.out,
+        err: line.err,
         nowMs: Date.now(),
-        ask: process.stdin.isTTY && process.stderr.isTTY ? askOnTerminal : null,
+        ask: process.stdin.isTTY && isTerminal(line.err) ? askOnTerminal : null,
         interrupted: interrupted.signal,
         // A second one ends the program at once.
         heedInterrupts: () => process.once('SIGINT', interrupt),

@@ -15,7 +15,7 @@ export function addReload(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action(async ({ json }) => {
       const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await reloadRunning(controlPath, json, process.stdout, process.stderr));
+      line.endsWith(await reloadRunning(controlPath, json, line.out, line.err));
     });
 }
 

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { STATES } from '../control/words.ts';
 import type { Selection } from '../database/database.ts';
+import { isMailClass, MAIL_CLASSES } from '../mail/attributes.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import { addressOf, bytesOf, countFrom0, duration, headerOf, reasonOf, stateOf } from './arguments.ts';
@@ -15,6 +16,10 @@ export interface SelectingOptions {
   sender?: string[];
   user?: string[];
   listener?: string[];
+  tenant?: string[];
+  campaign?: string[];
+  class?: string[];
+  pool?: string[];
   reason?: string[];
   messageId?: string[];
   header?: { name: string; value: string }[];
@@ -46,6 +51,11 @@ export function text(written: string): string {
   return written;
 }
 
+function classOf(written: string): string {
+  if (isMailClass(written)) return written;
+  throw new InvalidArgumentError(`It is one of ${MAIL_CLASSES.join(', ')}.`);
+}
+
 export function addSelecting(command: Command): Command {
   const options = [
     several('--state <state>', `in this state: ${Object.keys(STATES).join(', ')}`, stateOf),
@@ -57,6 +67,10 @@ export function addSelecting(command: Command): Command {
     ),
     several('--user <pattern>', 'of this authenticated user', text),
     several('--listener <pattern>', 'that came in by this listener', text),
+    several('--tenant <pattern>', 'of this tenant', text),
+    several('--campaign <pattern>', 'of this campaign', text),
+    several('--class <class>', `of this class: ${MAIL_CLASSES.join(', ')}`, classOf),
+    several('--pool <pattern>', 'that is to leave by this egress pool', text),
     several('--reason <pattern>', 'that waits for this reason', (written) => reasonOf(text(written))),
     several('--message-id <pattern>', 'with this Message-ID', text),
     several('--header <name: pattern>', 'with this header field, if it is in queue.kept_headers', (written) =>
@@ -87,6 +101,10 @@ export function selectionOf(ids: readonly string[], options: SelectingOptions, n
     senders: options.sender,
     users: options.user,
     listeners: options.listener,
+    tenants: options.tenant,
+    campaigns: options.campaign,
+    classes: options.class,
+    pools: options.pool,
     reasons: options.reason,
     messageIds: options.messageId,
     headers: options.header,

@@ -34,7 +34,7 @@ export function addStatus(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
       const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await showStatus(controlPath, json, process.stdout, process.stderr, Date.now()));
+      line.endsWith(await showStatus(controlPath, json, line.out, line.err, Date.now()));
     });
 }
 

@@ -10,6 +10,7 @@ import { suspensionAnswer } from '../control/suspension-answer.ts';
 import type { SuspensionBook } from '../control/target.ts';
 import {
   MAX_NAME_LENGTH,
+  meansAll,
   SELECTORS,
   type SuspensionRule,
   type SuspensionSelectors,
@@ -25,6 +26,8 @@ interface Written {
   domain?: string[];
   sender?: string[];
   user?: string[];
+  tenant?: string[];
+  campaign?: string[];
   all?: boolean;
 }
 
@@ -79,6 +82,8 @@ const selectorOptions = (command: Command, all: string): Command =>
     .addOption(several('--domain <pattern>', 'to recipients of this domain, in any spelling', text))
     .addOption(several('--sender <pattern>', 'of this sender; <> is the null one', sender))
     .addOption(several('--user <pattern>', 'of this authenticated user', text))
+    .addOption(several('--tenant <pattern>', 'of this tenant', text))
+    .addOption(several('--campaign <pattern>', 'of this campaign', text))
     .option('--all', all, false);
 
 function timeOf(text: string): number {
@@ -92,11 +97,20 @@ function timeOf(text: string): number {
 }
 
 function selectorsOf(written: Written, line: CommandLine, command: string): SuspensionSelectors {
-  const { destination = [], domain = [], sender = [], user = [], all = false } = written;
-  const given = destination.length + domain.length + sender.length + user.length;
-  if (all === given > 0)
-    line.usage(`${command} needs --destination, --domain, --sender, --user, or --all alone`);
-  return { destinations: destination, domains: domain, senders: sender, users: user };
+  const { destination = [], domain = [], sender = [], user = [], tenant = [], campaign = [] } = written;
+  const selectors: SuspensionSelectors = {
+    destinations: destination,
+    domains: domain,
+    senders: sender,
+    users: user,
+    tenants: tenant,
+    campaigns: campaign,
+  };
+  if ((written.all ?? false) !== meansAll(selectors))
+    line.usage(
+      `${command} needs --destination, --domain, --sender, --user, --tenant, --campaign, or --all alone`,
+    );
+  return selectors;
 }
 
 function operatorName(): string {
@@ -114,7 +128,7 @@ async function onSuspensions(
   changes = true,
 ): Promise<void> {
   const dataDir = dataDirOf(line.configPath());
-  const output = { out: process.stdout, err: process.stderr };
+  const output = { out: line.out, err: line.err };
   const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(dataDir, 'control.sock'));
   if (client !== null) {
@@ -196,7 +210,14 @@ async function listSuspensions(book: SuspensionBook, json: boolean, out: Writabl
 
 const jsonText = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
 
-const WORDS = { destinations: 'destination', domains: 'domain', senders: 'sender', users: 'user' } as const;
+const WORDS = {
+  destinations: 'destination',
+  domains: 'domain',
+  senders: 'sender',
+  users: 'user',
+  tenants: 'tenant',
+  campaigns: 'campaign',
+} as const;
 /** So many patterns of a selector are named. */
 const MAX_NAMED = 3;
 

@@ -21,6 +21,6 @@ export function addTls(program: Command, line: CommandLine): void {
         if (!isCertificateName(name)) line.usage(`"${name}" is neither a host name nor an address`);
       const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
       const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
-      process.stdout.write(printableLines(said));
+      line.out.write(printableLines(said));
     });
 }

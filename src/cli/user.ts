@@ -94,7 +94,7 @@ async function onUsers(
   try {
     const chosen = { ofQueue, path: path === undefined ? undefined : resolve(config.data_dir, path) };
     store = openUserStore(config, chosen, await usersOnServers());
-    const ports = { out: process.stdout, err: process.stderr, password: readPassword };
+    const ports = { out: line.out, err: line.err, password: readPassword };
     line.endsWith(await command(store, ports));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

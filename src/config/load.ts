@@ -11,6 +11,7 @@ import { inOrder, problemAt, problemsOf, type Said, saidOf, textOf } from './pro
 import { checkRules } from './rules.ts';
 import type { Finding } from './say.ts';
 import { type Config, configSchema } from './schema.ts';
+import { shapingPaths } from './shaping-schema.ts';
 import {
   type Environment,
   has,
@@ -268,6 +269,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       local: { ...storage.local, path: below(storage.local.path) },
       distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
     },
+    shaping: shapingPaths(config.shaping, below),
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };

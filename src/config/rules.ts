@@ -1,6 +1,7 @@
 /** What the schema cannot say: rules between keys, and values that are well formed but make no sense. Pure. */
 import { isIP } from 'node:net';
 import { isDomainForm } from '../base/domain.ts';
+import { checkAttributes } from './attributes-rules.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkLimits } from './limit-rules.ts';
@@ -41,6 +42,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkDistributed(config, problem),
     () => checkHdfsWeb(config, problem, warning),
     () => checkJournal(config, isSet, problem, warning),
+    () => checkAttributes(config, problem),
     () => checkAuth(config, problem, warning),
     () => checkPolicy(config, problem, warning),
     () => checkDane(config, warning),

@@ -5,9 +5,11 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
+import { attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
+import { shaping } from './shaping-schema.ts';
 import { suppression } from './suppression-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -282,6 +284,8 @@ const schema = {
   clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
   clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no entries of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
+  attributes: attributes.prefault({}),
+  tenants,
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -294,6 +298,7 @@ const schema = {
   }).prefault({}),
   delivery: delivery.prefault({}),
   policy: policySchema.prefault({}),
+  shaping: shaping.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),

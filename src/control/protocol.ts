@@ -52,6 +52,10 @@ const selection = z
     senders: texts,
     users: texts,
     listeners: texts,
+    tenants: texts,
+    campaigns: texts,
+    classes: texts,
+    pools: texts,
     reasons: texts,
     messageIds: texts,
     headers: z
@@ -104,6 +108,8 @@ const selectors = z.strictObject({
   domains: patterns,
   senders: patterns,
   users: patterns,
+  tenants: patterns.default([]),
+  campaigns: patterns.default([]),
 });
 const network = z.string().min(1).max(64);
 const id = z.int();

@@ -1,6 +1,7 @@
 /** The queue in the words of docs/words.md, as `queue … --json` prints it. */
 
 import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
+import { type Attributes, type MailClass, readAttributes } from '../mail/attributes.ts';
 import type { ActionName } from '../mail/operator-action.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf, timeOrNull } from './words.ts';
@@ -19,6 +20,12 @@ export interface EntryAnswer {
   /** Who authenticated. */
   user: string | null;
   listener: string | null;
+  tenant: string | null;
+  campaign: string | null;
+  class: MailClass | null;
+  pool: string | null;
+  metadata: Record<string, unknown> | null;
+  deadline_at: string | null;
   waiting_recipients: number;
   reason: string | null;
   /** The peer's last reply, or what we have to say. */
@@ -78,6 +85,11 @@ export interface ActionAnswer {
 export const hasNextAttempt = ({ state }: Pick<QueueRow, 'state'>): boolean =>
   state === 'PENDING' || state === 'RETRY';
 
+const NO_ATTRIBUTES: Attributes = {};
+
+export const attributesOf = ({ attributes }: Pick<QueueRow, 'attributes'>): Attributes =>
+  attributes === null ? NO_ATTRIBUTES : readAttributes(attributes);
+
 export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   queue_id: row.queueId,
   destination: row.destination,
@@ -90,9 +102,19 @@ export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   message_id: textOrNull(row.messageId),
   user: row.user,
   listener: textOrNull(row.listener),
+  ...attributesAnswer(attributesOf(row)),
   waiting_recipients: row.waiting,
   reason: textOrNull(row.reason),
   detail: textOrNull(row.detail),
+});
+
+const attributesAnswer = ({ tenant, campaign, class: kind, pool, metadata, deadlineMs }: Attributes) => ({
+  tenant: tenant ?? null,
+  campaign: campaign ?? null,
+  class: kind ?? null,
+  pool: pool ?? null,
+  metadata: metadata === undefined ? null : (JSON.parse(metadata) as Record<string, unknown>),
+  deadline_at: timeOrNull(deadlineMs ?? null),
 });
 
 /** @param suspensions the rules that hold each entry. */

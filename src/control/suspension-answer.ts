@@ -1,5 +1,5 @@
 /** A suspension in the words of docs/words.md, as `suspensions --json` prints it. */
-import type { SuspensionRule } from '../mail/suspension.ts';
+import { meansAll, type SuspensionRule } from '../mail/suspension.ts';
 import { textOrNull, timeOf, timeOrNull } from './words.ts';
 
 /** Of lists that are not empty one value each must fit; with none that has values it holds all mail. */
@@ -10,6 +10,8 @@ export interface SuspensionAnswer {
   domains: readonly string[];
   senders: readonly string[];
   users: readonly string[];
+  tenants: readonly string[];
+  campaigns: readonly string[];
   reason: string | null;
   created_by: string;
   /** null: it was ordered of a relay that shares its queue with no other. */
@@ -21,11 +23,13 @@ export interface SuspensionAnswer {
 
 export const suspensionAnswer = (rule: SuspensionRule): SuspensionAnswer => ({
   id: rule.id,
-  all: [rule.destinations, rule.domains, rule.senders, rule.users].every(({ length }) => length === 0),
+  all: meansAll(rule),
   destinations: rule.destinations,
   domains: rule.domains,
   senders: rule.senders,
   users: rule.users,
+  tenants: rule.tenants,
+  campaigns: rule.campaigns,
   reason: textOrNull(rule.reason),
   created_by: rule.createdBy,
   node: textOrNull(rule.node),

@@ -6,6 +6,7 @@ import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';
+import { attributesOf } from './queue-answers.ts';
 import { type HoldsAll, MAX_STANDINGS, type Standing } from './target.ts';
 import { type EntryState, stateWord, textOrNull, timeOrNull } from './words.ts';
 
@@ -89,7 +90,8 @@ function rulesOn(mail: MailDetail, row: QueueRow, matcher: SuspensionMatcher): S
     ({ destination, status }) => destination === row.destination && status === 'waiting',
   );
   const { reversePath, destination, user } = row;
-  return matcher.of({ reversePath, destination, recipients, ...(user === null ? {} : { user }) });
+  const attributes = attributesOf(row);
+  return matcher.of({ reversePath, destination, recipients, attributes, ...(user === null ? {} : { user }) });
 }
 
 /** The rules that hold recipients of each entry, in order of the entries. */

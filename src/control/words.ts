@@ -1,6 +1,7 @@
 /** The words of docs/words.md for what this program keeps in another form. */
 import type { RecipientStatus } from '../database/database.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
+import { isExpiry } from '../mail/outcome.ts';
 
 /** States of an entry, as operators read and type them. */
 export const STATES = {
@@ -24,7 +25,7 @@ export const stateWord = (state: OutboxState): EntryState => WORDS[state];
 export type Fate = RecipientStatus | 'expired' | 'suppressed';
 
 export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate =>
-  status === 'bounced' && (reason === 'expired' || reason === 'suppressed') ? reason : status;
+  status !== 'bounced' ? status : isExpiry(reason) ? 'expired' : reason === 'suppressed' ? reason : status;
 
 /** RFC 3339, in UTC with milliseconds. */
 export const timeOf = (ms: number): string => new Date(ms).toISOString();

@@ -30,6 +30,10 @@ const KEY_COLUMN: Readonly<Record<Exclude<CountKey, 'domain'>, string>> = {
   sender: 'm.reverse_path',
   reason: 'o.reason',
   user: "coalesce(m.auth_user, '')",
+  tenant: "coalesce(m.tenant, '')",
+  campaign: "coalesce(m.campaign, '')",
+  class: "coalesce(m.mail_class, '')",
+  pool: "coalesce(m.pool, '')",
 };
 
 interface CountedRow {

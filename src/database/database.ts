@@ -248,6 +248,8 @@ export interface QueueRow {
   waiting: number;
   reason: string;
   detail: string;
+  /** As mail/attributes.ts writes them; null: it has none. */
+  attributes: string | null;
 }
 export interface MailDetail {
   queueId: string;

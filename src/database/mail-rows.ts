@@ -1,4 +1,5 @@
 /** Rows of mails as every engine writes them, and as they become jobs again. */
+import { attributesText, readAttributes } from '../mail/attributes.ts';
 import type { BodyType, ReturnType } from '../mail/envelope.ts';
 import type { Job, JobRecipient } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
@@ -17,6 +18,7 @@ export interface MailRow {
   receivedAtMs: number;
   messageId: string;
   user: string | null;
+  attributes: string | null;
 }
 
 /** What a row of the outbox says of its attempts. */
@@ -30,9 +32,10 @@ export interface AttemptRow {
 
 /** Columns of a MailRow, except those that say where its content is. */
 export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
-  m.received_at AS receivedAtMs, m.message_id AS messageId, m.auth_user AS user`;
+  m.received_at AS receivedAtMs, m.message_id AS messageId, m.auth_user AS user,
+  m.attributes`;
 
-/** The values of a message's row, from `id` to `headers`. */
+/** The values of a message's row, from `id` to `attributes`. */
 export function mailValues(message: Message): (string | number | null)[] {
   const { queueId, envelope, client, trace, sizeBytes, receivedAtMs } = message;
   return [
@@ -54,6 +57,7 @@ export function mailValues(message: Message): (string | number | null)[] {
     client.user ?? null,
     client.listener ?? '',
     message.headers?.length ?? 0,
+    message.attributes === undefined ? null : attributesText(message.attributes),
   ];
 }
 
@@ -87,5 +91,6 @@ export function jobOf(
   if (mail.submitter !== null) job.submitter = mail.submitter;
   if (mail.messageId !== '') job.messageId = mail.messageId;
   if (mail.user !== null) job.user = mail.user;
+  if (mail.attributes !== null) job.attributes = readAttributes(mail.attributes);
   return job;
 }

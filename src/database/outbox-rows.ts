@@ -8,11 +8,11 @@ import { movableBy } from './moving.ts';
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, m.message_id AS messageId,
-  m.auth_user AS user, m.listener, o.waiting, o.reason, o.detail`;
+  m.auth_user AS user, m.listener, o.waiting, o.reason, o.detail, m.attributes`;
 
 /** Column of a line, of `mail_outbox o` and `mails m`. Both engines know JSON_ARRAY, and would else say that it is no text. */
 export const QUEUE_LINE = `CAST(JSON_ARRAY(o.mail_id, o.destination, o.state, o.attempts, coalesce(o.due_at, 0), m.reverse_path,
-  m.size_bytes, m.received_at, m.message_id, m.auth_user, m.listener, o.waiting, o.reason, o.detail) AS CHAR) AS line`;
+  m.size_bytes, m.received_at, m.message_id, m.auth_user, m.listener, o.waiting, o.reason, o.detail, m.attributes) AS CHAR) AS line`;
 
 /** A row as operators see it. */
 export const shownRow = <Row extends QueueRow>(row: Row): Row => ({

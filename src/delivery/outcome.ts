@@ -55,6 +55,10 @@ export function bounced(reason: BounceReason, status: string, detail: string): O
   return { kind: 'bounced', reason, status, detail };
 }
 
+/** What is said of a message whose deadline is over. */
+export const deadlineText = (deadlineMs: number): string =>
+  `its deadline was ${new Date(deadlineMs).toISOString()}`;
+
 /** The command that a reply answers. */
 export type Asked = 'greeting' | 'hello' | 'MAIL' | 'RCPT' | 'DATA' | 'content';
 

@@ -5,11 +5,12 @@
 import type { Config } from '../config/schema.ts';
 import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
 import type { AttemptResult } from '../mail/job.ts';
-import type { Outcome, OutcomeGroup } from '../mail/outcome.ts';
+import { DEADLINE_PASSED, type Outcome, type OutcomeGroup } from '../mail/outcome.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 import type { DsnDraft, DsnWriter } from '../report/dsn.ts';
 import type { nextAttempt, RetryDecision } from '../scheduler/retry.ts';
 import type { Attempt } from './attempt.ts';
+import { deadlineText } from './outcome.ts';
 
 export interface SettlePorts {
   readonly config: Config;
@@ -104,6 +105,7 @@ export class Settler {
     };
     if (job.messageId !== undefined) result.messageId = job.messageId;
     if (job.user !== undefined) result.user = job.user;
+    if (job.attributes !== undefined) result.attributes = job.attributes;
     if (job.envid !== undefined) result.envid = job.envid;
     if (attempt.tls !== null) result.tls = attempt.tls;
     return result;
@@ -112,13 +114,15 @@ export class Settler {
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {
     let decision: RetryDecision | null = null;
     const { notBeforeMs: steadyMs } = attempt;
+    const deadlineMs = attempt.job.attributes?.deadlineMs ?? Number.POSITIVE_INFINITY;
     const notBeforeMs = steadyMs === 0 ? 0 : nowMs + Math.max(0, steadyMs - this.#ports.now());
     for (const group of result.groups) {
       const { outcome } = group;
       if (outcome.kind !== 'deferred') continue;
       const { whose, pause } = DEFERRALS[outcome.reason];
       if (whose === 'ours') {
-        outcome.retryAtMs = Math.max(nowMs + this.#pauseMs(pause, nowMs - result.receivedAtMs), notBeforeMs);
+        const atMs = Math.max(nowMs + this.#pauseMs(pause, nowMs - result.receivedAtMs), notBeforeMs);
+        outcome.retryAtMs = Math.min(atMs, Math.max(nowMs, deadlineMs));
         continue;
       }
       decision ??= this.#ports.nextAttempt(
@@ -128,6 +132,7 @@ export class Settler {
         nowMs,
         notBeforeMs,
         this.#ports.random(),
+        deadlineMs,
       );
       if (decision.kind === 'retry') outcome.retryAtMs = decision.atMs;
       else group.outcome = givenUp(outcome, decision, result, nowMs);
@@ -250,6 +255,10 @@ function givenUp(
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);
     return { ...base, reason: 'retry_disabled', status, detail: `not tried again (retry.enabled); ${last}` };
+  }
+  if (decision.kind === 'expired' && decision.by === 'deadline') {
+    const detail = `${deadlineText(result.attributes?.deadlineMs ?? nowMs)}; ${last}`;
+    return { ...base, reason: DEADLINE_PASSED, status: '5.4.7', detail };
   }
   const hours = ((nowMs - result.receivedAtMs) / 3_600_000).toFixed(1);
   const tries = `${result.attempts} attempt${result.attempts === 1 ? '' : 's'} in ${hours} hours`;

@@ -2,10 +2,10 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import { isFailKey } from '../mail/operator-keys.ts';
-import { FAILED_BY_OPERATOR, type Outcome } from '../mail/outcome.ts';
+import { DEADLINE_PASSED, FAILED_BY_OPERATOR, type Outcome } from '../mail/outcome.ts';
 import type { isTooOld } from '../scheduler/retry.ts';
 import type { Attempt } from './attempt.ts';
-import { bounced } from './outcome.ts';
+import { bounced, deadlineText } from './outcome.ts';
 
 /** Ends the recipients that are on the suppression list; the others go on. */
 export function endSuppressed(attempt: Attempt): void {
@@ -16,7 +16,7 @@ export function endSuppressed(attempt: Attempt): void {
   }
 }
 
-/** The outcome of a job that an operator ends, or whose message is too old; null for one that is to be sent. */
+/** The outcome of a job that an operator ends, or whose message is too old or has passed its deadline; null for one that is to be sent. */
 export function unbegun(
   job: Job,
   retry: Config['retry'],
@@ -25,6 +25,9 @@ export function unbegun(
 ): Outcome | null {
   if (isFailKey(job.destination))
     return bounced(FAILED_BY_OPERATOR, '5.7.0', job.operatorText ?? 'given up by the operator');
+  const deadlineMs = job.attributes?.deadlineMs ?? Number.POSITIVE_INFINITY;
+  if (wallMs >= deadlineMs)
+    return bounced(DEADLINE_PASSED, '5.4.7', `${deadlineText(deadlineMs)}, after ${job.attempts} attempts`);
   if (!tooOld(retry, job.receivedAtMs, wallMs)) return null;
   return bounced('expired', '5.4.7', `too old after ${job.attempts} attempts (retry.max_age_ms)`);
 }

@@ -1,4 +1,5 @@
 /** Jobs and their results on their way between threads: as flat arrays, for the reason given in message-wire.ts. */
+import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
@@ -22,9 +23,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText, suppressed } = job;
-  const isPlain =
-    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? suppressed) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, attributes, suppressed } = job;
+  const rare = ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes ?? suppressed;
+  const isPlain = rare === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -65,6 +66,7 @@ function writeRare(wire: Wire, job: Job): void {
     job.suppressed?.length ?? null,
   );
   for (const { seq, detail } of job.suppressed ?? []) wire.push(seq, detail);
+  writeAttributes(wire, job.attributes);
 }
 
 function readRare(r: WireReader, job: Job): void {
@@ -83,6 +85,8 @@ function readRare(r: WireReader, job: Job): void {
   const suppressed = r.optional<number>();
   if (suppressed !== null)
     job.suppressed = Array.from({ length: suppressed }, () => ({ seq: r.number(), detail: r.text() }));
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) job.attributes = attributes;
 }
 
 /** Reads the `count` jobs of a wire. */
@@ -93,7 +97,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid } = result;
+  const { times, tls, user, envid, attributes } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -112,9 +116,10 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid) === undefined;
+  const isPlain = tls === undefined && (user ?? envid ?? attributes) === undefined;
   wire.push(result.messageId ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
+  writeAttributes(wire, attributes);
   wire.push(user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
@@ -137,6 +142,8 @@ function readResult(r: WireReader): AttemptResult {
   const messageId = r.optional<string>();
   if (messageId !== null) result.messageId = messageId;
   if (r.number() === 0) return result;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) result.attributes = attributes;
   const user = r.optional<string>();
   if (user !== null) result.user = user;
   const envid = r.optional<string>();

@@ -1,3 +1,4 @@
+import type { Attributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { ContentHandle, Message } from './message.ts';
 import type { OutcomeGroup } from './outcome.ts';
@@ -44,6 +45,8 @@ export interface Job {
   messageId?: string;
   /** Who authenticated when it came in. */
   user?: string;
+  /** See Message. */
+  attributes?: Attributes;
   trace: string;
   content: ContentHandle;
   sizeBytes: number;
@@ -82,6 +85,7 @@ export interface AttemptResult {
   /** As in the Job. */
   messageId?: string;
   user?: string;
+  attributes?: Attributes;
   envid?: string;
   receivedAtMs: number;
   sizeBytes: number;

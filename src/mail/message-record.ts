@@ -2,6 +2,7 @@
  * A Message as it lies on disk (journal, unsettled results): strings and numbers in one flat array. What is new goes to the
  * end, because messages that older relays wrote have fewer values. Between threads it travels in fewer (message-wire.ts).
  */
+import { attributesText, readAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { ClientInfo, Message } from './message.ts';
 import { readAttachment, readHeader, readRecipient, type Wire, WireReader } from './message-wire.ts';
@@ -43,7 +44,8 @@ export function recordOf(message: Message): Wire {
   const headers = message.headers ?? [];
   wire.push(message.messageId ?? null, client.listener ?? null, client.port ?? null, headers.length);
   for (const { name, value } of headers) wire.push(name, value);
-  wire.push(message.originalQueueId ?? null);
+  const { attributes } = message;
+  wire.push(message.originalQueueId ?? null, attributes === undefined ? null : attributesText(attributes));
   return wire;
 }
 
@@ -85,6 +87,8 @@ export function readRecord(record: Wire): Message {
   if (headers > 0) message.headers = Array.from({ length: headers }, () => readHeader(r));
   const originalQueueId = r.optional<string>();
   if (originalQueueId !== null) message.originalQueueId = originalQueueId;
+  const attributes = r.optional<string>();
+  if (attributes !== null) message.attributes = readAttributes(attributes);
   return message;
 }
 

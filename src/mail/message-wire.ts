@@ -2,6 +2,7 @@
  * A Message on its way between threads: strings and numbers in one flat array, because a structured clone of nested
  * objects costs several times as much (measured for a message, both sides: 1.0 µs against 4.6 µs).
  */
+import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, Recipient, RecipientClass, ReturnType } from './envelope.ts';
 import type { Attachment, HeaderField, Message } from './message.ts';
 
@@ -31,17 +32,17 @@ export function writeMessage(wire: Wire, message: Message): void {
   );
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
-  const { attachments, headers, originalQueueId } = message;
+  const { attachments, headers, attributes, originalQueueId } = message;
   const isPlain =
     (client.tls ?? client.user ?? envelope.ret ?? envelope.envid ?? envelope.submitter) === undefined &&
-    (attachments ?? headers ?? originalQueueId) === undefined;
+    (attachments ?? headers ?? attributes ?? originalQueueId) === undefined;
   wire.push(isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, message);
 }
 
 function writeRare(
   wire: Wire,
-  { envelope, client, attachments = [], headers = [], originalQueueId }: Message,
+  { envelope, client, attachments = [], headers = [], attributes, originalQueueId }: Message,
 ): void {
   const { tls } = client;
   wire.push(tls?.version ?? null, tls?.cipher ?? null, tls?.verified ? 1 : 0, client.user ?? null);
@@ -51,6 +52,7 @@ function writeRare(
   wire.push(headers.length);
   for (const { name, value } of headers) wire.push(name, value);
   wire.push(originalQueueId ?? null);
+  writeAttributes(wire, attributes);
 }
 
 /** Takes values off a wire in the order in which they were written. The reader must know their types. */
@@ -138,6 +140,8 @@ function readRare(r: WireReader, message: Message): void {
   if (headers.length > 0) message.headers = headers;
   const originalQueueId = r.optional<string>();
   if (originalQueueId !== null) message.originalQueueId = originalQueueId;
+  const attributes = takeAttributes(r);
+  if (attributes !== undefined) message.attributes = attributes;
 }
 
 /** Reads the `count` messages of a wire. */

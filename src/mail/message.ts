@@ -1,3 +1,4 @@
+import type { Attributes } from './attributes.ts';
 import type { Envelope } from './envelope.ts';
 import type { TlsUse } from './tls-use.ts';
 
@@ -27,6 +28,8 @@ export interface Message {
   originalQueueId?: string;
   /** The header fields named by queue.kept_headers, in their order; absent when it has none of them. */
   headers?: HeaderField[];
+  /** Absent: it has none. */
+  attributes?: Attributes;
   /** The attachments in its MIME structure; absent when there are none, or they are not indexed. */
   attachments?: Attachment[];
 }

@@ -52,10 +52,17 @@ export type BounceReason =
   | 'needs_smtputf8'
   | 'needs_binarymime'
   | 'expired'
+  | typeof DEADLINE_PASSED
   | 'retry_disabled'
   /** It is on the suppression list: nothing was sent. */
   | 'suppressed'
   | typeof FAILED_BY_OPERATOR;
+
+/** Reason of recipients whose message has passed its deadline (mail/attributes.ts). */
+export const DEADLINE_PASSED = 'deadline_passed';
+
+/** Whether recipients that bounced for this reason have expired: no peer refused them, their time was over. */
+export const isExpiry = (reason: string): boolean => reason === 'expired' || reason === DEADLINE_PASSED;
 
 /** Reason of recipients that an operator ended (`queue fail`). */
 export const FAILED_BY_OPERATOR = 'failed_by_operator';

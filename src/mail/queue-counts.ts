@@ -3,7 +3,18 @@
  * are remembered is bounded: the smallest are forgotten first, and the answer says so.
  */
 
-export const COUNT_KEYS = ['destination', 'domain', 'state', 'sender', 'reason', 'user'] as const;
+export const COUNT_KEYS = [
+  'destination',
+  'domain',
+  'state',
+  'sender',
+  'reason',
+  'user',
+  'tenant',
+  'campaign',
+  'class',
+  'pool',
+] as const;
 export type CountKey = (typeof COUNT_KEYS)[number];
 
 export interface Sums {

@@ -23,6 +23,7 @@ type Values = [
   waiting: number,
   reason: string,
   detail: string,
+  attributes: string | null,
 ];
 const NEXT_ATTEMPT = 4;
 
@@ -44,6 +45,7 @@ export function rowsOfLines(lines: readonly string[]): QueueRow[] {
     waiting: values[11],
     reason: values[12],
     detail: values[13],
+    attributes: values[14],
   }));
 }
 

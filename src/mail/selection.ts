@@ -22,6 +22,11 @@ export interface Selection<State extends string = string> {
   /** Who authenticated. */
   users?: string[];
   listeners?: string[];
+  /** Attributes of the message (mail/attributes.ts). */
+  tenants?: string[];
+  campaigns?: string[];
+  classes?: string[];
+  pools?: string[];
   /** Why the entry waits. */
   reasons?: string[];
   /** What is said of why. */
@@ -83,6 +88,14 @@ export function addressPatterns(written: string): string[] {
   return [...new Set([domain, unicode])].map((one) => written.slice(0, at) + one);
 }
 
+/** Keys that select by an attribute. */
+const ATTRIBUTE_KEYS = [
+  ['tenants', 'tenant'],
+  ['campaigns', 'campaign'],
+  ['classes', 'class'],
+  ['pools', 'pool'],
+] as const;
+
 /** The keys that `meantBy` can judge by what delivery knows of an entry. */
 const JUDGED = new Set<keyof Selection>([
   'ids',
@@ -92,6 +105,10 @@ const JUDGED = new Set<keyof Selection>([
   'domains',
   'recipients',
   'senders',
+  'tenants',
+  'campaigns',
+  'classes',
+  'pools',
   'receivedBeforeMs',
   'receivedAfterMs',
   'minAttempts',
@@ -128,6 +145,11 @@ export function meantBy(selection: Selection): Judge {
   if (senders !== undefined) {
     const isOne = anyOf(senders.flatMap(addressPatterns));
     judges.push(({ reversePath }) => isOne(reversePath));
+  }
+  for (const [patterns, name] of ATTRIBUTE_KEYS.map(([key, name]) => [selection[key], name] as const)) {
+    if (patterns === undefined) continue;
+    const isOne = anyOf(patterns);
+    judges.push(({ attributes }) => attributes?.[name] !== undefined && isOne(attributes[name]));
   }
   if (domains !== undefined || recipients !== undefined) {
     const isDomain = domains === undefined ? () => true : anyOf(domains.map(domainPattern));

@@ -9,7 +9,7 @@ import { isFailKey } from './operator-keys.ts';
 import { meantBy, type Selection } from './selection.ts';
 
 /**
- * What a rule means: mail that fits all selectors; one that is empty fits everything, so four empty ones mean all mail.
+ * What a rule means: mail that fits all selectors; one that is empty fits everything, so empty ones alone mean all mail.
  * Texts are patterns (base/glob.ts) in the
  * form of selectorForm.
  */
@@ -20,6 +20,9 @@ export interface SuspensionSelectors {
   /** Reverse-paths; '' is the null one. */
   senders: string[];
   users: string[];
+  /** Attributes of the message. */
+  tenants: string[];
+  campaigns: string[];
 }
 
 /** It never changes, but for its end: so replicas agree, in whatever order they hear of it. */
@@ -44,7 +47,7 @@ export const MAX_PATTERN_LENGTH = 320;
 export const MAX_REASON_LENGTH = 200;
 export const MAX_NAME_LENGTH = 100;
 
-export const SELECTORS = ['destinations', 'domains', 'senders', 'users'] as const;
+export const SELECTORS = ['destinations', 'domains', 'senders', 'users', 'tenants', 'campaigns'] as const;
 
 /** A sender in the one form in which it is compared. */
 export function senderForm(address: string): string {
@@ -54,8 +57,8 @@ export function senderForm(address: string): string {
 }
 
 /** Whether the rule holds whole destinations, whatever mail is for them. */
-export const isWide = ({ domains, senders, users }: SuspensionSelectors): boolean =>
-  domains.length + senders.length + users.length === 0;
+export const isWide = (rule: SuspensionSelectors): boolean =>
+  SELECTORS.every((name) => name === 'destinations' || rule[name].length === 0);
 
 /** Whether the rule holds all mail. */
 export const meansAll = (rule: SuspensionSelectors): boolean =>
@@ -69,10 +72,12 @@ interface Compiled {
   domain: Test;
   sender: Test;
   user: Test;
+  tenant: Test;
+  campaign: Test;
 }
 
 /** What rules need to know of an entry. */
-export type SuspendedJob = Pick<Job, 'destination' | 'reversePath' | 'user'> & {
+export type SuspendedJob = Pick<Job, 'destination' | 'reversePath' | 'user' | 'attributes'> & {
   recipients: Pick<JobRecipient, 'address'>[];
 };
 
@@ -87,6 +92,8 @@ export class SuspensionMatcher {
       domain: matcherOf(rule.domains),
       sender: matcherOf(rule.senders),
       user: matcherOf(rule.users),
+      tenant: matcherOf(rule.tenants),
+      campaign: matcherOf(rule.campaigns),
     }));
     this.#wide = compiled.filter(({ rule }) => isWide(rule));
     this.#narrow = compiled.filter(({ rule }) => !isWide(rule));
@@ -128,7 +135,7 @@ export class SuspensionMatcher {
     return held.size === 0 ? null : held;
   }
 
-  #concerned({ destination, reversePath, user }: SuspendedJob): Compiled[] {
+  #concerned({ destination, reversePath, user, attributes }: SuspendedJob): Compiled[] {
     // An operator ends it, and nothing is sent.
     if (isFailKey(destination)) return [];
     const sender = senderForm(reversePath);
@@ -136,7 +143,9 @@ export class SuspensionMatcher {
       (one) =>
         fits(one.destination, destination) &&
         fits(one.sender, sender) &&
-        (one.user === null || (user !== undefined && one.user(user))),
+        fitsKnown(one.user, user) &&
+        fitsKnown(one.tenant, attributes?.tenant) &&
+        fitsKnown(one.campaign, attributes?.campaign),
     );
   }
 }
@@ -150,6 +159,10 @@ function matcherOf(patterns: readonly string[]): Test {
 }
 
 const fits = (test: Test, text: string): boolean => test === null || test(text);
+
+/** Of what a message may not have. */
+const fitsKnown = (test: Test, text: string | undefined): boolean =>
+  test === null || (text !== undefined && test(text));
 
 /** What delivery is to give back, as far as it has not begun with it. */
 export type TakenBack = { selection: Selection } | { rules: SuspensionRule[] };

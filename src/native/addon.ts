@@ -40,6 +40,25 @@ export interface Addon {
     days: number,
     rsa: boolean,
   ): { certificate: string; key: string } | null;
+  dkimKeyOpen(pem: string, domain: string, selector: string): number;
+  dkimKeyClose(slot: number): void;
+  dkimRules(names: readonly string[], oversigned: readonly number[]): Native;
+  signerCreate(arena: Native, done: (results: (number | string)[]) => void): Native;
+  signerAdd(
+    signer: Native,
+    ticket: number,
+    content: number,
+    before: string,
+    slots: readonly number[],
+    rules: Native,
+    signedAt: number,
+    expiresAt: number,
+  ): boolean;
+  signerFlush(signer: Native): void;
+  signerClose(signer: Native): void;
+  signingThreads(count: number): void;
+  bodyHashesComputed(): number;
+  relaxedForms(content: Buffer, pieceBytes: number): { header: Buffer; body: Buffer };
   datagramSend(path: string, text: string): number;
   pamAuthenticate(
     service: string,
@@ -61,6 +80,7 @@ export interface Addon {
     trace: number;
     messageIdAt: number;
     contentTypeAt: number;
+    marked: boolean;
     ended: boolean;
   };
   stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;

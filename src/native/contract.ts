@@ -30,6 +30,12 @@ export const CONTENT_STATE = {
   committed: 4,
 } as const;
 
+/** Octets of a content, from `from` up to but without `to`. */
+export interface ByteRange {
+  from: number;
+  to: number;
+}
+
 /**
  * Content of messages in shared memory, used by all threads of a process: blocks of 1 to 64 KiB in one
  * SharedArrayBuffer, each content in one block up to 64 KiB and in several beyond. Content longer than the spill
@@ -80,6 +86,13 @@ export interface Arena {
    * Costs less than `parts`, which makes a view.
    */
   textAt(handle: number, from: number, to: number): string;
+  /** Whether the reactor has seen a header field in it whose name begins with 'X-ProtoRelay-'. */
+  marked(handle: number): boolean;
+  /**
+   * Takes these ranges, ascending and apart, out of a content of which the caller has the only reference. In memory only the
+   * blocks they lie in are touched; of a file what stands before the last of them is written again. @throws Error of the file.
+   */
+  cut(handle: number, ranges: readonly ByteRange[]): void;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }

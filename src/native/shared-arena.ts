@@ -2,10 +2,11 @@
  * The content arena as a thread sees it. What Atomics can do on the shared words is done here; memory is taken and given
  * back in C++ (native/arena.cc), on the same words.
  */
-import { readSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { BrokenInvariant } from '../base/broken-invariant.ts';
+import { RelayError } from '../base/errors.ts';
 import { addon, type Native } from './addon.ts';
-import { type Arena, FIELD_UNKNOWN } from './contract.ts';
+import { type Arena, type ByteRange, FIELD_UNKNOWN, NO_FIELD } from './contract.ts';
 
 const UNIT_BYTES = 1024;
 const CHUNK_UNITS = 64;
@@ -36,6 +37,7 @@ const ENVELOPE = 15;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
+const MARKED = 16;
 
 export class SharedArena implements Arena {
   readonly buffer: SharedArrayBuffer;
@@ -138,7 +140,9 @@ export class SharedArena implements Arena {
     const envelope = Atomics.exchange(words, at + ENVELOPE, 0);
     const spilled = content !== 0 && ((words[at + FLAGS] as number) & SPILL_FILE) !== 0;
     into[2] = content;
-    into[3] = spilled ? Math.ceil(this.lengthBytes(handle) / 1024) : 0;
+    // Where octets were cut out of a spill file, it begins so much later, and is as long as it was.
+    const fileBytes = this.#wide(handle, OFFSET_LOW, OFFSET_HIGH) + this.lengthBytes(handle);
+    into[3] = spilled ? Math.ceil(fileBytes / 1024) : 0;
     into[4] = envelope;
     return (content | envelope) !== 0;
   }
@@ -164,6 +168,77 @@ export class SharedArena implements Arena {
       done += got;
     }
     return bytes.subarray(0, done);
+  }
+
+  marked(handle: number): boolean {
+    return (this.#word(handle, FLAGS) & MARKED) !== 0;
+  }
+
+  cut(handle: number, ranges: readonly ByteRange[]): void {
+    const bytes = ranges.reduce((sum, { from, to }) => sum + to - from, 0);
+    const file = this.file(handle);
+    if (file === null) this.#cutMemory(handle, ranges);
+    else this.#cutFile(handle, file, ranges, bytes);
+    this.#setWide(handle, LENGTH_LOW, LENGTH_HIGH, this.lengthBytes(handle) - bytes);
+  }
+
+  /** In one pass: there may be as many ranges as a header has room for. */
+  #cutMemory(handle: number, ranges: readonly ByteRange[]): void {
+    let base = 0;
+    let next = 0;
+    for (let block = handle; block >= 0 && next < ranges.length; block = this.#word(block, NEXT) - 1) {
+      const start = this.#chunksAt + block * UNIT_BYTES - base;
+      const end = base + this.#word(block, USED);
+      let [read, write] = [base, base];
+      while (read < end) {
+        const range = ranges[next];
+        const keepTo = Math.min(end, range?.from ?? end);
+        if (keepTo > read) {
+          if (write < read) this.#bytes.copyWithin(start + write, start + read, start + keepTo);
+          write += keepTo - read;
+        }
+        read = Math.max(read, keepTo);
+        if (range === undefined || keepTo === end) break;
+        read = Math.min(end, range.to);
+        if (range.to <= end) next++;
+      }
+      this.#words[this.#at(block) + USED] = write - base;
+      base = end;
+    }
+    for (let field = FIELDS; field < FIELDS + 2; field++) {
+      const place = this.#word(handle, field) >>> 0;
+      if (place <= NO_FIELD) continue;
+      const before = ranges.reduce((sum, { from, to }) => sum + (to <= place ? to - from : 0), 0);
+      this.#words[this.#at(handle) + field] = place - before;
+    }
+  }
+
+  /** What is kept before the end of the last range moves up to there, and the content begins so much later. */
+  #cutFile(
+    handle: number,
+    { fd, offset }: { fd: number; offset: number },
+    ranges: readonly ByteRange[],
+    bytes: number,
+  ): void {
+    const end = ranges.at(-1)?.to ?? 0;
+    const head = this.head(handle, end);
+    if (head.length < end) throw new RelayError('content_missing', 'a spill file ends before its content');
+    let at = 0;
+    const kept = ranges.map(({ from, to }) => {
+      const part = head.subarray(at, from);
+      at = to;
+      return part;
+    });
+    const before = Buffer.concat(kept);
+    for (let done = 0; done < before.length; )
+      done += writeSync(fd, before, done, before.length - done, offset + bytes + done);
+    this.#setWide(handle, OFFSET_LOW, OFFSET_HIGH, offset + bytes);
+  }
+
+  #setWide(handle: number, low: number, high: number, value: number): void {
+    const at = this.#at(handle);
+    this.#words[at + low] = value % 0x1_0000_0000;
+    this.#words[at + high] = Math.floor(value / 0x1_0000_0000);
   }
 
   #at(handle: number): number {

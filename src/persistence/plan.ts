@@ -53,6 +53,7 @@ export function jobOf(message: Message, row: OutboxPlan): Job {
   if (envelope.envid !== undefined) job.envid = envelope.envid;
   if (envelope.submitter !== undefined) job.submitter = envelope.submitter;
   if (message.messageId !== undefined) job.messageId = message.messageId;
+  if (message.attributes !== undefined) job.attributes = message.attributes;
   if (message.client.user !== undefined) job.user = message.client.user;
   return job;
 }

@@ -9,6 +9,7 @@ const CR = 13;
 const LF = 10;
 const DOT = 46;
 const COLON = 58;
+const OUR_PREFIX = 'x-protorelay-';
 
 export interface ScannedLine {
   /** Bytes of the line without its end, cut to the limit. */
@@ -64,6 +65,8 @@ export interface ScannedContent {
   /** Where their values begin; NO_FIELD where there is none before the first empty line. */
   messageIdAt: number;
   contentTypeAt: number;
+  /** Whether the name of a field before the first empty line begins with 'X-ProtoRelay-'. */
+  marked: boolean;
   ended: boolean;
 }
 
@@ -73,8 +76,17 @@ export function scanContent(input: Uint8Array, rules: ScanRules): ScannedContent
   let consumed = 0;
   while (consumed < input.length && !scan.ended) scan.take(input[consumed++] as number);
   if (!rules.dots) scan.finish();
-  const { flags, trace, messageIdAt, contentTypeAt, ended } = scan;
-  return { content: Buffer.from(scan.output), consumed, flags, trace, messageIdAt, contentTypeAt, ended };
+  const { flags, trace, messageIdAt, contentTypeAt, marked, ended } = scan;
+  return {
+    content: Buffer.from(scan.output),
+    consumed,
+    flags,
+    trace,
+    messageIdAt,
+    contentTypeAt,
+    marked,
+    ended,
+  };
 }
 
 class ContentScan {
@@ -83,6 +95,7 @@ class ContentScan {
   trace = 0;
   messageIdAt: number = NO_FIELD;
   contentTypeAt: number = NO_FIELD;
+  marked = false;
   ended = false;
   readonly #rules: ScanRules;
   #state: 'lineStart' | 'dot' | 'dotCr' | 'text' | 'cr' = 'lineStart';
@@ -155,6 +168,8 @@ class ContentScan {
     const { maxLineBytes } = this.#rules;
     if (maxLineBytes > 0 && this.#line.length + 2 > maxLineBytes) this.flags |= CONTENT_FLAG.lineTooLong;
     if (this.#inHeader && byte === COLON) this.#field();
+    if (this.#inHeader && this.#line.length === OUR_PREFIX.length)
+      this.marked ||= String.fromCharCode(...this.#line).toLowerCase() === OUR_PREFIX;
   }
 
   /** The line has come to a colon: what stands before it may be the name of a field. */

@@ -26,7 +26,7 @@ function partsOf(event: ReadEvent): string[] {
       return [
         ...from,
         `client=${place(event.client_address ?? event.client, event.client_port)}`,
-        ...named(event, 'helo', 'listener', 'user'),
+        ...named(event, 'helo', 'listener', 'user', 'tenant', 'campaign', 'class', 'pool'),
         `size=${word(event.size_bytes ?? event.size)}`,
         ...named(event, 'recipients'),
         ...messageId,
@@ -38,7 +38,7 @@ function partsOf(event: ReadEvent): string[] {
     case 'bounced':
     case 'expired':
     case 'suppressed':
-      return [...to, ...from, ...sent(event), ...named(event, 'reason', 'retry_at')];
+      return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
     case 'dropped':
       return named(event, 'lines');
     default:

@@ -1,4 +1,5 @@
 /** What stands in the lines of the event files (docs/events.md). */
+import type { MailClass } from '../mail/attributes.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 
 interface Common {
@@ -7,8 +8,18 @@ interface Common {
   node: string;
 }
 
+/** Attributes of the message (docs/attributes.md), where it has them. */
+interface AttributeFields {
+  tenant?: string;
+  campaign?: string;
+  class?: MailClass;
+  pool?: string;
+  metadata?: Record<string, unknown>;
+  deadline_at?: string;
+}
+
 /** We took responsibility for a message; one line per message. For our own reports the client is "internal". */
-export interface AcceptedEvent extends Common {
+export interface AcceptedEvent extends Common, AttributeFields {
   type: 'accepted';
   queue_id: string;
   /** Reverse-path; '' for the null one. */
@@ -39,7 +50,7 @@ export interface AcceptedEvent extends Common {
   persist_ms: number;
 }
 
-interface RecipientEvent extends Common {
+interface RecipientEvent extends Common, AttributeFields {
   queue_id: string;
   recipient: string;
   sender: string;

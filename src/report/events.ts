@@ -5,10 +5,11 @@
  */
 import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
+import { type Attributes, TEXT_ATTRIBUTES } from '../mail/attributes.ts';
 import type { AttemptResult, EntryFacts } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
-import type { Outcome, PeerReply } from '../mail/outcome.ts';
+import { isExpiry, type Outcome, type PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
@@ -85,7 +86,7 @@ export class EventLog {
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
     this.#tell(
       `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
-        `${said(message.messageId, client.user, envelope.envid)},"recipients":${envelope.recipients.length}` +
+        `${said(message.messageId, client.user, envelope.envid)}${attributes(message.attributes)},"recipients":${envelope.recipients.length}` +
         `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
         `${client.port ? `,"client_port":${client.port}` : ''}${text('helo', client.helo)}` +
         (client.sessionId === ''
@@ -105,7 +106,7 @@ export class EventLog {
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =
       `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
-      `${said(result.messageId, result.user, result.envid)}` +
+      `${said(result.messageId, result.user, result.envid)}${attributes(result.attributes)}` +
       `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
     const addresses = new Map<number, string>();
@@ -179,7 +180,8 @@ const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
   if (outcome.kind !== 'bounced') return outcome.kind;
-  return outcome.reason === 'expired' || outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
+  if (isExpiry(outcome.reason)) return 'expired';
+  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {
@@ -203,6 +205,17 @@ const text = (name: string, value: string | undefined): string => (value ? `,"${
 /** @param envid as received (xtext). */
 const said = (messageId: string | undefined, user: string | undefined, envid: string | undefined): string =>
   text('message_id', messageId) + text('user', user) + (envid ? text('envid', decodeXtext(envid)) : '');
+
+/** Metadata is put in as the JSON it is. */
+function attributes(given: Attributes | undefined): string {
+  if (given === undefined) return '';
+  const { metadata, deadlineMs } = given;
+  return (
+    TEXT_ATTRIBUTES.map((name) => text(name, given[name])).join('') +
+    (metadata === undefined ? '' : `,"metadata":${printableJson(metadata)}`) +
+    (deadlineMs === undefined ? '' : `,"deadline_at":"${new Date(deadlineMs).toISOString()}"`)
+  );
+}
 
 /** From the value of queue_id on. */
 const about = ({ queueId, reversePath, messageId, destination }: EntryFacts): string =>

@@ -2,7 +2,7 @@
  * Sends a TLS report by HTTPS (RFC 8460 §5.4): one POST, verified, without redirects, bounded in time; the answer's
  * body is not read.
  */
-import { request } from 'node:https';
+import { nodeHttps } from '../base/node-http.ts';
 
 export interface PostOptions {
   timeoutMs: number;
@@ -24,7 +24,7 @@ export async function postReport(url: string, report: Buffer, options: PostOptio
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutMs)]);
   const address = await Promise.race([options.addressOf(name), aborted(signal)]);
   await new Promise<void>((resolve, reject) => {
-    const sent = request({
+    const sent = nodeHttps().request({
       host: address,
       port: port === '' ? 443 : Number(port),
       servername: name === address ? '' : name,

@@ -15,7 +15,7 @@ export interface RetryRules {
 
 export type RetryDecision =
   | { kind: 'retry'; atMs: number }
-  | { kind: 'expired'; by: 'attempts' | 'age' }
+  | { kind: 'expired'; by: 'attempts' | 'age' | 'deadline' }
   | { kind: 'disabled' };
 
 /**
@@ -38,7 +38,8 @@ export function isTooOld(rules: RetryRules, receivedAtMs: number, nowMs: number)
 /**
  * What follows a deferral: a retry, or the end.
  * @param attempts attempts made, this one included; attempts that never reached a peer do not count.
- * @param notBeforeMs no retry before this (a suspended destination), unless the age runs out first.
+ * @param notBeforeMs no retry before this (a suspended destination), unless age or deadline runs out first.
+ * @param deadlineMs no attempt after this; Infinity: the message has none.
  */
 export function nextAttempt(
   rules: RetryRules,
@@ -47,11 +48,13 @@ export function nextAttempt(
   nowMs: number,
   notBeforeMs: number,
   random: number,
+  deadlineMs = Number.POSITIVE_INFINITY,
 ): RetryDecision {
   if (!rules.enabled) return { kind: 'disabled' };
   if (attempts >= rules.max_attempts) return { kind: 'expired', by: 'attempts' };
   if (isTooOld(rules, receivedAtMs, nowMs)) return { kind: 'expired', by: 'age' };
+  if (nowMs >= deadlineMs) return { kind: 'expired', by: 'deadline' };
   const atMs = Math.max(nowMs + retryDelayMs(rules, attempts, random), notBeforeMs);
   // At the latest when the message expires, so that the sender hears of it in time.
-  return { kind: 'retry', atMs: Math.min(atMs, receivedAtMs + rules.max_age_ms) };
+  return { kind: 'retry', atMs: Math.min(atMs, receivedAtMs + rules.max_age_ms, deadlineMs) };
 }

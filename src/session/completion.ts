@@ -2,10 +2,12 @@
  * From the end of content to the message's verdict: what is in hand meanwhile, and who owns it. However the dialog ends,
  * the content's reference and the place in flight are given back, or belong to the message.
  */
+import type { Attributes } from '../mail/attributes.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import { CONTENT_STATE, NO_CONTENT } from '../native.ts';
-import { REPLY } from '../protocol/reply.ts';
+import { REPLY, Reply } from '../protocol/reply.ts';
 import { addTold, type Told } from '../protocol/xclient.ts';
+import { takeAttributes } from './attributes.ts';
 import { contentRefusal } from './content-refusal.ts';
 import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
@@ -64,16 +66,20 @@ export class Completion {
     session.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
-      (content === NO_CONTENT ? REPLY.content_memory_full : null) ??
-      admitMessage(session, recipients);
+      (content === NO_CONTENT ? REPLY.content_memory_full : null);
     if (refusal !== null) {
-      this.putDown();
-      session.reply(refusal);
-      session.proceed(READY);
+      this.#refuse(refusal);
+      return;
+    }
+    const attributes = this.#attributes(transaction);
+    const unfit = attributes instanceof Reply ? attributes : admitMessage(session, recipients);
+    if (unfit !== null) {
+      this.#refuse(unfit);
       return;
     }
     this.#counted = recipients;
     const message = messageOf(session, transaction, content, this.#forwarded);
+    if (attributes !== undefined) message.attributes = attributes as Attributes;
     const { share } = session.policy;
     contentAccount.withEnvelope(content, share.account, share.passEnvelope());
     this.#forwarded = null;
@@ -91,6 +97,25 @@ export class Completion {
     arena.retain(content);
     session.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(session.connection, settings.persistWaitMs);
+  }
+
+  #refuse(reply: Reply): void {
+    this.putDown();
+    this.#session.reply(reply);
+    this.#session.proceed(READY);
+  }
+
+  /** What the message in hand has of attributes, or why it is refused. */
+  #attributes({ envelope }: Transaction): Attributes | undefined | Reply {
+    const { context, client, user, listener } = this.#session;
+    return takeAttributes(context.settings.attributes, context.arena, {
+      content: this.#inHand,
+      user: user?.name,
+      address: client.address,
+      listener: listener.name,
+      reversePath: envelope.reversePath,
+      nowMs: context.clock.nowMs,
+    });
   }
 
   /** Content and place in flight now belong to the message, which goes to the main thread. */

@@ -52,7 +52,16 @@ export interface SessionContext {
   readonly port: SessionPort;
   readonly arena: Pick<
     Arena,
-    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'fieldAt' | 'textAt'
+    | 'lengthBytes'
+    | 'retain'
+    | 'release'
+    | 'moveState'
+    | 'head'
+    | 'parts'
+    | 'fieldAt'
+    | 'textAt'
+    | 'marked'
+    | 'cut'
   >;
   /** Books the memory of contents on the accounts of their clients. */
   readonly contentAccount: ContentAccount;

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
+import { AttributeRules } from './attribute-rules.ts';
 import { type Mechanism, type MechanismName, namesOf } from './sasl.ts';
 
 /** What EHLO offers of AUTH: nothing, the mechanisms, or those with channel binding (-PLUS) too. */
@@ -65,6 +66,7 @@ export interface SessionSettings {
   readonly indexAttachments: boolean;
   /** Names of header fields to keep, in lower case. */
   readonly keptHeaders: ReadonlySet<string>;
+  readonly attributes: AttributeRules;
   /** The 250 waits until the message is durable. */
   readonly durableFirst: boolean;
   readonly persistWaitMs: number;
@@ -119,6 +121,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseNul: smtp.nul_bytes === 'refuse',
     indexAttachments: config.index_attachments,
     keptHeaders: new Set(config.queue.kept_headers),
+    attributes: new AttributeRules(config),
     vrfy: smtp.vrfy,
     strictAddresses: smtp.strict_addresses,
     untrustedRouting: smtp.untrusted_routing === 'accept',

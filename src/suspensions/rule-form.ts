@@ -27,6 +27,8 @@ const FORMS: Record<keyof SuspensionSelectors, (pattern: string) => string> = {
   domains: domainPattern,
   senders: (pattern) => senderForm(pattern === '<>' ? '' : pattern),
   users: (pattern) => pattern,
+  tenants: (pattern) => pattern,
+  campaigns: (pattern) => pattern,
 };
 
 /** Selectors in the form in which they are compared: each pattern once, in order. */
@@ -38,6 +40,8 @@ export function selectorForm(written: SuspensionSelectors): SuspensionSelectors 
     domains: form('domains'),
     senders: form('senders'),
     users: form('users'),
+    tenants: form('tenants'),
+    campaigns: form('campaigns'),
   };
 }
 
@@ -46,15 +50,20 @@ export const sameSelectors = (a: SuspensionSelectors, b: SuspensionSelectors): b
     (name) => a[name].length === b[name].length && a[name].every((one, i) => one === b[name][i]),
   );
 
-/** A rule in its file: fields as operators see them. */
+/**
+ * A rule in its file: fields as operators see them. Relays that know of no tenants and campaigns would take
+ * a rule by these alone for one of all mail: it has no field `users` then, without which they take none.
+ */
 export function ruleText(rule: SuspensionRule): string {
-  const { id, destinations, domains, senders, users, reason, createdBy, node } = rule;
+  const { id, destinations, domains, senders, users, tenants, campaigns, reason, createdBy, node } = rule;
+  const narrowed = tenants.length + campaigns.length > 0;
   const fields = {
     id,
     destinations,
     domains,
     senders,
-    users,
+    ...(narrowed && users.length === 0 ? {} : { users }),
+    ...(narrowed ? { tenants, campaigns } : {}),
     reason,
     created_by: createdBy,
     node,
@@ -95,13 +104,17 @@ export function readRule(text: string): SuspensionRule {
     if (!fine) throw new Error(`its ${name} are no list of patterns`);
     return value;
   };
+  const optional = (name: string): string[] => (Object.hasOwn(fields, name) ? patterns(name) : []);
+  const narrowed = optional('tenants').length + optional('campaigns').length > 0;
   const id = textOf('id', 16);
   if (!isRuleId(id)) throw new Error('its id has other characters than 0-9 and a-z');
   const selectors = selectorForm({
     destinations: patterns('destinations'),
     domains: patterns('domains'),
     senders: patterns('senders'),
-    users: patterns('users'),
+    users: narrowed ? optional('users') : patterns('users'),
+    tenants: optional('tenants'),
+    campaigns: optional('campaigns'),
   });
   return {
     id,

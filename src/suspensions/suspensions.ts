@@ -191,7 +191,7 @@ export const damagedRule = ([first]: FilesRead['damaged']): SuspensionRule =>
 
 /** A rule of the relay itself for all mail. */
 function ownRule(id: string, reason: string): SuspensionRule {
-  const selectors = { destinations: [], domains: [], senders: [], users: [] };
+  const selectors = { destinations: [], domains: [], senders: [], users: [], tenants: [], campaigns: [] };
   return {
     id,
     ...selectors,

@@ -21,7 +21,7 @@ import { type EventsOptions, printEvents } from '../../src/cli/event-printer.ts'
 import { pointInTime } from '../../src/cli/events.ts';
 import { EventLog } from '../../src/report/events.ts';
 
-const options = { timeout: 30_000 };
+const options = { timeout: 60_000 };
 const ID = '01kabc00000000';
 
 function folder(t: TestContext): string {

@@ -53,6 +53,9 @@ const COMMANDS: Record<string, Expected> = {
   // 75: a machine that is busy may impair it.
   status: { words: [], runs: [0, 75], stopped: 69 },
   'config reference': { words: [], runs: 0, stopped: 0 },
+  'shaping check': { words: [], runs: 0, stopped: 0 },
+  'shaping show': { words: [], runs: 0, stopped: 0 },
+  'shaping replay': { words: [], runs: 0, stopped: 0 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */

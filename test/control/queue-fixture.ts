@@ -23,6 +23,7 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
     waiting: 1,
     reason: 'timeout',
     detail: 'no \u001b[31mreply',
+    attributes: null,
     ...change,
   };
 }
@@ -33,6 +34,8 @@ export const rule = (id: string, change: Partial<SuspensionRule> = {}): Suspensi
   domains: [],
   senders: [],
   users: [],
+  tenants: [],
+  campaigns: [],
   reason: '',
   createdBy: 'root',
   node: 'node',

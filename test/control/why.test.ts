@@ -20,6 +20,7 @@ const row = (fields: Partial<QueueRow> = {}): QueueRow =>
     waiting: 1,
     reason: '',
     detail: '',
+    attributes: null,
     user: null,
     ...fields,
   }) as QueueRow;
@@ -58,6 +59,8 @@ const rule = (fields: Partial<SuspensionRule> = {}): SuspensionRule => ({
   domains: [],
   senders: [],
   users: [],
+  tenants: [],
+  campaigns: [],
   reason: '',
   createdBy: 'root',
   node: '',

@@ -81,6 +81,8 @@ test('answers with all there can be in them have no other names and times', () =
     domains: [],
     senders: [],
     users: [],
+    tenants: [],
+    campaigns: [],
     reason: 'Work on it',
     createdBy: 'op',
     node: '',

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { MailDetail, Selection } from '../../src/database/database.ts';
+import type { Attributes } from '../../src/mail/attributes.ts';
 import type { Message } from '../../src/mail/message.ts';
 import type { OutboxState } from '../../src/mail/outbox-state.ts';
 import { COUNT_KEYS, type CountKey } from '../../src/mail/queue-counts.ts';
@@ -61,6 +62,10 @@ function meant(mails: readonly Mail[], selection: Selection): Entry[] {
         any(selection.senders, row.reversePath) &&
         any(selection.users, message.client.user) &&
         any(selection.listeners, message.client.listener ?? '') &&
+        any(selection.tenants, message.attributes?.tenant) &&
+        any(selection.campaigns, message.attributes?.campaign) &&
+        any(selection.classes, message.attributes?.class) &&
+        any(selection.pools, message.attributes?.pool) &&
         any(selection.messageIds, message.messageId ?? '') &&
         [...names].every((name) => {
           const values = headers?.filter((one) => one.name === name).map(({ value }) => value);
@@ -77,6 +82,10 @@ function meant(mails: readonly Mail[], selection: Selection): Entry[] {
         sender: row.reversePath,
         reason: row.reason,
         user: message.client.user ?? '',
+        tenant: message.attributes?.tenant ?? '',
+        campaign: message.attributes?.campaign ?? '',
+        class: message.attributes?.class ?? '',
+        pool: message.attributes?.pool ?? '',
       };
       const domains = matching.map(({ address }) => address.slice(address.indexOf('@') + 1));
       const name = `${row.queueId} ${row.destination}`;
@@ -91,6 +100,11 @@ const DOMAINS = ['one.test', 'two.test', 'sub.two.test'];
 const SENDERS = ['', 'a@x.test', 'A.b@Y.test', 'jo_e%!@x.test', 'x\u00c4@b\u00fccher.test'];
 const USERS = [undefined, 'alice', 'bob@x.test'];
 const LOCALS = ['u1', 'u2', 'Info', 'a_b'];
+const ATTRIBUTES: (Attributes | undefined)[] = [
+  undefined,
+  { tenant: 'Shop', campaign: 'M\u00e4rz 1', class: 'bulk', metadata: '{"a":[{"b":"\\u0000"}]}' },
+  { tenant: 'shop_2', class: 'urgent', pool: 'warm', deadlineMs: 1_900_000_000_000 },
+];
 const CAMPAIGNS = ['spring 1', 'Spring-2', 'summer'];
 
 const pick = <T>(values: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...values);
@@ -103,6 +117,7 @@ const mailArbitrary = fc.record({
   user: pick(USERS),
   listener: pick(['smtp', 'submission']),
   campaign: fc.option(pick(CAMPAIGNS), { nil: undefined }),
+  attributes: pick(ATTRIBUTES),
   bytes: fc.integer({ min: 1, max: 40 }),
   ageMs: fc.nat(1000),
   state: pick(['PENDING', 'HELD', 'SENDING'] as const),
@@ -120,6 +135,10 @@ const selectionArbitrary = fc.record(
     users: some(['ALICE', '*@x.test', '*']),
     listeners: some(['smtp', 'sub*']),
     reasons: some(['peer_4xx', 'peer*', '']),
+    tenants: some(['SHOP', 'shop?2', '*']),
+    campaigns: some(['m\u00e4rz*', '*']),
+    classes: some(['bulk', 'urgent']),
+    pools: some(['warm', '*']),
     messageIds: some(['<m1*', 'm?@x.test', '*7@x.test']),
     headers: some([
       { name: 'x-campaign', value: 'spring*' },
@@ -151,6 +170,7 @@ async function add(
   );
   message.envelope.reversePath = sender;
   Object.assign(message.client, { listener, ...(user === undefined ? {} : { user }) });
+  if (mail.attributes !== undefined) message.attributes = mail.attributes;
   if (campaign !== undefined) message.headers = [{ name: 'x-campaign', value: campaign }];
   const planned = queue.plan(message, mail.state);
   await queue.database.commit(queue.batch({ messages: [planned] }));
@@ -200,6 +220,7 @@ export function selectingConformance(driver: Driver): void {
         user: undefined,
         listener: 'smtp',
         campaign: undefined,
+        attributes: undefined,
         bytes: 10,
         ageMs: 500,
         state: 'PENDING' as const,
@@ -209,7 +230,11 @@ export function selectingConformance(driver: Driver): void {
       const idn = [['u1', 'xn--bcher-kva.test']] as [string, string][];
       const messages = [
         await add(queue, mail({}), 0),
-        await add(queue, mail({ sender: '', state: 'HELD', addresses: idn, bytes: 20 }), 1),
+        await add(
+          queue,
+          mail({ sender: '', state: 'HELD', addresses: idn, bytes: 20, attributes: ATTRIBUTES[1] }),
+          1,
+        ),
         await add(
           queue,
           mail({ user: 'alice', listener: 'submission', campaign: 'Spring 1', ageMs: 900 }),
@@ -248,6 +273,10 @@ export function selectingConformance(driver: Driver): void {
         [{ senders: ['a@?.test', '*@y.test'], destinations: ['two.test'] }, [two0, two2]],
         [{ users: ['ALI*'] }, [one2, two2]],
         [{ listeners: ['submission'] }, [one2, two2]],
+        [{ tenants: ['SHO*'] }, [idn1]],
+        [{ tenants: ['shop'], campaigns: ['m\u00e4rz 1'], classes: ['bulk'] }, [idn1]],
+        [{ classes: ['urgent'] }, []],
+        [{ pools: ['*'] }, []],
         [{ reasons: ['peer_4xx'] }, [one3]],
         [{ reasons: ['peer*'] }, [one3, two3]],
         [{ messageIds: ['<m2@x.test>', 'M0@*'] }, [one0, two0, one2, two2]],
@@ -268,6 +297,18 @@ export function selectingConformance(driver: Driver): void {
       ];
       for (const [selection, expected] of table)
         assert.deepEqual(await listed(queue, selection), expected, JSON.stringify(selection));
+    });
+
+    it('attributes come back with the job of a row, as they were', async () => {
+      for (const attributes of ATTRIBUTES) {
+        const message = queue.message(['u1@one.test']);
+        if (attributes !== undefined) message.attributes = attributes;
+        await queue.database.commit(queue.batch({ messages: [queue.plan(message, 'PENDING')] }));
+        queue.arena.release(message.content);
+      }
+      const { jobs } = await queue.database.claim({ destination: 'one.test', limit: 9, maxRecipients: 9, nowMs: 3000, leaseUntilMs: 9000 }); // biome-ignore format: one line
+      assert.deepEqual(jobs.map(({ attributes }) => attributes), ATTRIBUTES); // biome-ignore format: one line
+      for (const { content } of jobs) queue.arena.release(content);
     });
 
     it('delete takes just the recipients who match; the entry stays with the others', async () => {

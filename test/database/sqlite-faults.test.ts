@@ -372,7 +372,7 @@ describe('the file of a queue', () => {
     await queue.close();
   });
 
-  it('is whole when what compacts it is killed', { timeout: 30_000 }, async () => {
+  it('is whole when what compacts it is killed', { timeout: 60_000 }, async () => {
     const queue = new QueueFixture();
     const path = await emptied(queue, 40);
     await queue.database.close();

@@ -314,7 +314,7 @@ test('max_connections holds over all destinations; one that waits gets its turn'
 
 for (const max_connections of [1, 2])
   test(`however many destinations wait for one of ${max_connections} connections, all get theirs, and few ask in vain`, {
-    timeout: 20_000,
+    timeout: 60_000,
   }, async () => {
     const names = Array.from({ length: 60 }, (_, i) => `d${i}.test`);
     await withSink({}, {}, async ({ port }) => {
@@ -345,7 +345,7 @@ const GREEDY: [what: string, options: SinkOptions, delivery: Delivery][] = [
 ];
 for (const [what, options, delivery] of GREEDY)
   test(`a destination ${what} dials behind those that wait for a connection`, {
-    timeout: 20_000,
+    timeout: 60_000,
   }, async () => {
     const greedy = await startSink(options);
     await withSink({}, {}, async ({ port, messages }) => {

@@ -447,7 +447,7 @@ for (const [how, options] of [
   ['are silent', { greeting: 'hang' }],
 ] as const)
   test(`with one connection in all, hosts that all ${how} are asked once each, and the mail waits`, {
-    timeout: 20_000,
+    timeout: 60_000,
   }, async () => {
     await withHosts(2, { max_connections: 1, command_timeout_ms: 100 }, async (harness, [a, b]) => {
       for (const sink of [a, b]) does(sink, options);

@@ -11,3 +11,7 @@ test('the arena holds against any order of calls, in several threads at once', (
   const sources = ['arena.cc', 'arena_blocks.cc', 'content_gather.cc', 'accounts.cc'];
   fuzzOnce(t, ['fuzz/arena_fuzz.cc', ...sources], 100, ['-pthread']);
 });
+
+test('the canonicalisation of DKIM holds against random input', (t) => {
+  fuzzOnce(t, ['fuzz/dkim_fuzz.cc', 'dkim_canon.cc'], 20_000);
+});

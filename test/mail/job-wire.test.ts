@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { type Attributes, MAIL_CLASSES } from '../../src/mail/attributes.ts';
 import type { AttemptResult, Job, JobRecipient } from '../../src/mail/job.ts';
 import { ResultBatch, readJobs, readResults, writeJob } from '../../src/mail/job-wire.ts';
 import type { Message } from '../../src/mail/message.ts';
@@ -16,6 +17,17 @@ const recipient: fc.Arbitrary<JobRecipient> = fc.record(
 );
 const recipients = fc.array(recipient, { maxLength: 4 });
 
+const attributes = fc.record(
+  {
+    tenant: text,
+    campaign: text,
+    class: fc.constantFrom(...MAIL_CLASSES),
+    pool: text,
+    metadata: fc.constant('{"a":1}'),
+    deadlineMs: fc.maxSafeNat(),
+  } satisfies { [key in keyof Required<Attributes>]: fc.Arbitrary<unknown> },
+  { requiredKeys: [] },
+);
 const job: fc.Arbitrary<Job> = fc.record(
   {
     queueId: text,
@@ -30,6 +42,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     submitter: text,
     messageId: text,
     user: text,
+    attributes,
     trace: text,
     content: count,
     sizeBytes: fc.maxSafeNat(),
@@ -112,6 +125,7 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     reversePath: text,
     messageId: text,
     user: text,
+    attributes,
     envid: text,
     receivedAtMs: fc.maxSafeNat(),
     sizeBytes: fc.maxSafeNat(),

@@ -46,6 +46,14 @@ const full: Message = {
   messageId: 'grün@exämple.test',
   originalQueueId: '06dk00000000001',
   headers: [{ name: 'x-campaign-id', value: 'März' }],
+  attributes: {
+    tenant: 'shop',
+    campaign: 'März',
+    class: 'bulk',
+    pool: 'warm',
+    metadata: '{"order":{"id":7}}',
+    deadlineMs: 1_800_000_600_000,
+  },
   attachments: [{ name: 'a.pdf', type: 'application/pdf', sizeBytes: 70_000, offset: 512 }],
 };
 
@@ -63,6 +71,7 @@ test('what few messages have comes back where a message has only one such value'
     { ...plain, envelope: { ...plain.envelope, submitter: envelope.submitter as string } },
     { ...plain, client: { ...plain.client, tls: client.tls as NonNullable<typeof client.tls> } },
     { ...plain, originalQueueId: full.queueId },
+    { ...plain, attributes: { class: 'urgent' } },
     plain,
   ];
   const wire: Wire = [];
@@ -74,8 +83,9 @@ test('messages on disk come back equal, those of older relays without what was k
   for (const message of [plain, full]) assert.deepEqual(readRecord(recordOf(message)), message);
   assert.equal(recordOf(full)[REVERSE_PATH_AT], full.envelope.reversePath);
   const record = recordOf(plain);
-  const submitter = 7;
-  const messageId = 5;
-  for (const missing of [submitter, messageId])
+  const submitter = 8;
+  const messageId = 6;
+  const attributes = 1;
+  for (const missing of [submitter, messageId, attributes])
     assert.deepEqual(readRecord(record.slice(0, -missing)), plain);
 });

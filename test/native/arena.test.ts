@@ -6,7 +6,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { attachArena, CHUNK_BYTES, CONTENT_UNIT_BYTES, createArena, NO_CONTENT } from '../../src/native.ts';
+import fc from 'fast-check';
+import {
+  attachArena,
+  type ByteRange,
+  CHUNK_BYTES,
+  CONTENT_UNIT_BYTES,
+  createArena,
+  NO_CONTENT,
+} from '../../src/native.ts';
 
 test('content of every shape is stored and read back', () => {
   const arena = createArena(1 << 20, '/nonexistent');
@@ -192,4 +200,42 @@ test('a reference released twice stops the program', () => {
     () => execFileSync(process.execPath, ['--input-type=module', '-e', program], { stdio: 'pipe' }),
     /released more often than retained/,
   );
+});
+
+test('octets are cut out of a content, in memory or in a file, however many and wherever they are', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'protorelay-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const arena = createArena(4 << 20, dir);
+  const cutOf = (bytes: Buffer, ranges: ByteRange[]): Buffer => {
+    let at = 0;
+    const kept = [...ranges, { from: bytes.length, to: bytes.length }].map(({ from, to }) => {
+      const part = bytes.subarray(at, from);
+      at = to;
+      return part;
+    });
+    return Buffer.concat(kept);
+  };
+  fc.assert(
+    fc.property(
+      fc.constantFrom(1, 10, 5000, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 5),
+      fc.array(fc.nat(2 * CHUNK_BYTES), { minLength: 2, maxLength: 12 }),
+      fc.boolean(),
+      (size, points, inFile) => {
+        const bytes = Buffer.from(Array.from({ length: size }, (_, i) => (i * 31 + (i >> 8)) % 251));
+        const sorted = [...new Set(points.map((point) => point % (size + 1)))].sort((a, b) => a - b);
+        const ranges = sorted.flatMap((from, i): ByteRange[] =>
+          i % 2 === 0 && i + 1 < sorted.length ? [{ from, to: sorted[i + 1] as number }] : [],
+        );
+        const path = join(dir, 'content');
+        if (inFile) writeFileSync(path, bytes);
+        const handle = inFile ? arena.storeFile(openSync(path, 'r+'), 0, size) : arena.store(bytes);
+        arena.cut(handle, ranges);
+        const expected = cutOf(bytes, ranges);
+        assert.equal(arena.lengthBytes(handle), expected.length);
+        assert.ok(arena.head(handle, size).equals(expected));
+        arena.release(handle);
+      },
+    ),
+  );
+  assert.equal(arena.freeBytes(), arena.totalBytes);
 });

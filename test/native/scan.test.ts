@@ -20,6 +20,8 @@ const smtpBytes = (max: number) =>
             'rec',
             'Message-ID:',
             'content-type\t: ',
+            'X-ProtoRelay-',
+            'x-proto',
             '\r\n\r\n',
           ),
         },

@@ -47,7 +47,7 @@ async function tamper(middle: Middle, text: string, clear: string): Promise<void
 }
 
 test('lines in the clear behind a record that was tampered with are not read', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const)
     for (const answers of [true, false]) {
@@ -67,7 +67,7 @@ test('lines in the clear behind a record that was tampered with are not read', {
 });
 
 test('content in the clear behind a record that was tampered with does not complete a message', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   const middle = await open(slot);
   rig.reactor.expectData(middle.id, RULES);
@@ -77,7 +77,7 @@ test('content in the clear behind a record that was tampered with does not compl
 });
 
 test('a close_notify without an end of the socket ends the connection, once what came before is answered', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) {
     const from = rig.seen.length;
@@ -107,7 +107,7 @@ test('a close_notify without an end of the socket ends the connection, once what
 });
 
 test('half a key update keeps nobody busy, and what is owed goes out once the rest came', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   const middle = await open(slot);
   let heard = '';

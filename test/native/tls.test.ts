@@ -408,7 +408,7 @@ test('handshakes whose clients are silent give way to those that wait, the longe
   for (const socket of held) socket.destroy();
 });
 
-test('who falls silent while another waits already gives way too', { timeout: 10_000 }, async () => {
+test('who falls silent while another waits already gives way too', { timeout: 60_000 }, async () => {
   await rig.close();
   rig = new Rig({ holdAfterVerbs: false, maxHandshakes: 1 });
   const held = await half(rig, 2, 0, () => {});

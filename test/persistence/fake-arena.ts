@@ -43,6 +43,14 @@ export class FakeArena implements Arena {
     return '';
   }
 
+  marked(): boolean {
+    return false;
+  }
+
+  cut(): void {
+    throw new Error('nobody cuts here');
+  }
+
   takeHeld(): boolean {
     return false;
   }

@@ -26,7 +26,7 @@ before(async () => {
 });
 after(() => relay?.destroy());
 
-const options = (program: string) => ({ timeout: 40_000, skip: skipWithout(program) });
+const options = (program: string) => ({ timeout: 60_000, skip: skipWithout(program) });
 
 /** The Received field of the newest message. */
 async function received(output: string): Promise<string> {

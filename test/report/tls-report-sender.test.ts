@@ -285,7 +285,7 @@ test('a damaged report of one process is told of, and that of the other is sent'
   assert.match(readFileSync(join(host.dir, '2026-01-15', 'one.test.sent'), 'utf8'), /"done":true/);
 });
 
-test('rounds come by themselves, and end with stop', { timeout: 20_000 }, async () => {
+test('rounds come by themselves, and end with stop', { timeout: 60_000 }, async () => {
   const host = new Host({ max_send_delay_ms: 0, write_interval_ms: 100 });
   await host.count('one.test');
   host.nowMs = MIDNIGHT + HOUR;
@@ -295,7 +295,7 @@ test('rounds come by themselves, and end with stop', { timeout: 20_000 }, async 
 });
 
 test('POST: the type and body of the RFC; only 2xx is taken; bounded in time; cut by a stop', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const identity = makeSelfSigned(['one.test'], 5, 'ecdsa');
   const seen: string[] = [];

@@ -186,7 +186,7 @@ test('a folder that cannot be written is told of, and nothing is lost meanwhile'
   assert.deepEqual(sums(read('2026-01-15/one.test.json')), [[2, 0]]);
 });
 
-test('a resolver that does not answer keeps nobody from stopping', { timeout: 5000 }, async () => {
+test('a resolver that does not answer keeps nobody from stopping', { timeout: 60_000 }, async () => {
   const dir = join(root, `${folders++}`);
   const reports = new TlsReports({
     dir,

@@ -304,7 +304,7 @@ describe('due poll', () => {
     assert.equal(answers.length, 0, 'it went on after the error');
   });
 
-  it('asks again soon after the process stood still over a question', { timeout: 10_000 }, async () => {
+  it('asks again soon after the process stood still over a question', { timeout: 60_000 }, async () => {
     let nowMs = 0;
     let asked = 0;
     await new Promise<void>((resolve) => {

@@ -53,6 +53,14 @@ test('a recipient expires at max_age_ms and never waits beyond it', () => {
   assert.equal(isTooOld(RULES, 0, RULES.max_age_ms), true);
 });
 
+test('a recipient expires at the deadline of its message and never waits beyond it', () => {
+  const at = (nowMs: number, deadlineMs: number) => nextAttempt(RULES, 1, 0, nowMs, 0, 0.5, deadlineMs);
+  assert.deepEqual(at(1000, 61_001), { kind: 'retry', atMs: 61_000 });
+  assert.deepEqual(at(1000, 5000), { kind: 'retry', atMs: 5000 });
+  assert.deepEqual(at(5000, 5000), { kind: 'expired', by: 'deadline' });
+  assert.deepEqual(at(RULES.max_age_ms, 5000), { kind: 'expired', by: 'age' });
+});
+
 test('no retry before the end of a suspension', () => {
   assert.deepEqual(nextAttempt(RULES, 1, 0, 1000, 500_000, 0.5), { kind: 'retry', atMs: 500_000 });
 });

@@ -4,6 +4,7 @@
  * there is one: Debian 12 has no package of it.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -11,6 +12,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -52,6 +54,16 @@ function shareFolder(): string | null {
       existsSync(join(folder, 'mysql_system_tables.sql')),
     ) ?? null
   );
+}
+
+const SIZES = ['--innodb-buffer-pool-size=64M', '--innodb-log-file-size=48M'];
+
+/** Its files are mostly empty: what is empty takes no place on disk. */
+function copyFolder(from: string, to: string): void {
+  const { status, stderr } = spawnSync('cp', ['-R', '--sparse=always', `${from}/.`, to], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`cp ended with ${status}: ${stderr}`);
 }
 
 const TABLES = [
@@ -146,7 +158,7 @@ export class MariaDb {
     // A server that starts removes what looks like another's leftovers there.
     args.push(`--tmpdir=${this.folder}`);
     if (process.getuid?.() === 0) args.push('--user=root');
-    return ['--no-defaults', ...args, '--innodb-buffer-pool-size=64M', '--innodb-log-file-size=48M'];
+    return ['--no-defaults', ...args, ...SIZES];
   }
 
   /** What mariadb-install-db does, without its helper programs. */
@@ -166,14 +178,31 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
     if (status !== 0) throw new Error(`${this.#program} to make its tables ended with ${status}: ${stderr}`);
   }
 
+  /** Made once, and copied for each server: that takes a tenth of the time. */
   #bootstrapMariaDb(): void {
     const share = shareFolder() as string;
     const names = ['system_tables', 'performance_tables', 'system_tables_data'];
     const sql = names.map((name) => readFileSync(join(share, `mysql_${name}.sql`), 'utf8')).join('\n');
     const input = `CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n${sql}\n`;
-    const args = [...this.#common(), '--bootstrap', '--log-warnings=0', '--innodb-flush-log-at-trx-commit=0'];
-    mkdirSync(this.#dataFolder);
-    this.#run(args, input);
+    const key = createHash('sha256')
+      .update([share, ...SIZES, input].join())
+      .digest('hex')
+      .slice(0, 16);
+    const made = join(import.meta.dirname, `../../build/mariadb-${key}`);
+    if (!existsSync(made)) {
+      mkdirSync(this.#dataFolder);
+      this.#run(
+        [...this.#common(), '--bootstrap', '--log-warnings=0', '--innodb-flush-log-at-trx-commit=0'],
+        input,
+      );
+      const copy = mkdtempSync(`${made}-`);
+      copyFolder(this.#dataFolder, copy);
+      try {
+        renameSync(copy, made);
+      } catch {
+        rmSync(copy, { recursive: true }); // another test was first
+      }
+    } else copyFolder(made, this.#dataFolder);
   }
 
   /** Starts the server (again), with what its data folder holds. */

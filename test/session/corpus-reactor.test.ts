@@ -7,7 +7,7 @@ for (const dialog of readCorpus().filter(({ staged }) => !staged)) {
   for (const cut of dialog.pipelined
     ? (['steps', 'octets', 'pipelined'] as const)
     : (['steps', 'octets'] as const)) {
-    test(`${dialog.name} (${cut})`, { timeout: 20_000 }, async () => {
+    test(`${dialog.name} (${cut})`, { timeout: 60_000 }, async () => {
       const fixture = new ReactorFixture(dialog.config);
       await play(dialog, await fixture.client(dialog.client), cut);
       await fixture.finish();

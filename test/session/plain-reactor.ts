@@ -4,6 +4,7 @@
  */
 import {
   type Arena,
+  type ByteRange,
   CHUNK_BYTES,
   CLOSE_REASON,
   CONTENT_FLAG,
@@ -14,6 +15,7 @@ import {
   LINE_FLAG,
   NO_CONTENT,
   type Reactor,
+  scanContent,
 } from '../../src/native.ts';
 import { proxyExtent } from '../../src/protocol/proxy-header.ts';
 
@@ -26,6 +28,8 @@ type ArenaPart = Pick<
   | 'head'
   | 'fieldAt'
   | 'textAt'
+  | 'marked'
+  | 'cut'
   | 'parts'
   | 'totalBytes'
   | 'freeBytes'
@@ -65,6 +69,15 @@ export class PlainArena implements ArenaPart {
   }
   head(handle: number, maxBytes: number): Buffer {
     return this.#at(handle).bytes.subarray(0, maxBytes);
+  }
+  marked(handle: number): boolean {
+    return scanContent(this.#at(handle).bytes, 0, false, false, 0).marked;
+  }
+  cut(handle: number, ranges: readonly ByteRange[]): void {
+    const content = this.#at(handle);
+    const { bytes } = content;
+    const starts = [0, ...ranges.map(({ to }) => to)];
+    content.bytes = Buffer.concat(starts.map((start, i) => bytes.subarray(start, ranges[i]?.from)));
   }
   lengthBytes(handle: number): number {
     return this.#at(handle).bytes.length;

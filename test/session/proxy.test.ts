@@ -45,7 +45,7 @@ test('wherever the octets are cut, header and dialog come through whole', { time
 });
 
 test('early talkers on real sockets: a line, half a line, and those who wait', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   const policy = { early_talker: { enabled: true, exempt: [], greet_delay_ms: 300 } };
   const f = new ReactorFixture({ relay_domains: ['here.net'], policy });

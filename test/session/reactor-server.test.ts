@@ -25,7 +25,7 @@ async function upToContent(client: TcpClient): Promise<void> {
   for (const code of ['250', '250', '250', '354']) assert.equal((await client.reply()).slice(0, 3), code);
 }
 
-test('a client that says nothing gets 421 4.4.2 when its time is up', { timeout: 5000 }, async () => {
+test('a client that says nothing gets 421 4.4.2 when its time is up', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture({ smtp: { command_timeout_ms: 100 } });
   const client = await f.client();
   await client.reply();
@@ -35,7 +35,7 @@ test('a client that says nothing gets 421 4.4.2 when its time is up', { timeout:
   assert.deepEqual(f.closedPeers, ['127.0.0.1']);
 });
 
-test('a half command does not hold the time back', { timeout: 5000 }, async () => {
+test('a half command does not hold the time back', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture({ smtp: { command_timeout_ms: 100 } });
   const client = await f.client();
   await client.reply();
@@ -44,7 +44,7 @@ test('a half command does not hold the time back', { timeout: 5000 }, async () =
   await f.finish();
 });
 
-test('silence within content gets 421 4.4.2', { timeout: 5000 }, async () => {
+test('silence within content gets 421 4.4.2', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture({ smtp: { data_timeout_ms: 100 } });
   const client = await f.client();
   await upToContent(client);
@@ -53,7 +53,7 @@ test('silence within content gets 421 4.4.2', { timeout: 5000 }, async () => {
   await f.finish();
 });
 
-test('content slower than the minimum rate gets 421 4.4.2', { timeout: 5000 }, async () => {
+test('content slower than the minimum rate gets 421 4.4.2', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture({
     smtp: { min_data_rate_bytes_per_s: 1_000_000, min_data_rate_grace_ms: 50 },
   });
@@ -64,7 +64,7 @@ test('content slower than the minimum rate gets 421 4.4.2', { timeout: 5000 }, a
   await f.finish();
 });
 
-test('a large message goes through a spill file byte for byte', { timeout: 10_000 }, async () => {
+test('a large message goes through a spill file byte for byte', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture({ spill_threshold_bytes: 65_536 });
   const client = await f.client();
   await upToContent(client);
@@ -76,7 +76,7 @@ test('a large message goes through a spill file byte for byte', { timeout: 10_00
   await f.finish();
 });
 
-test('100 messages pipelined on one connection are all answered in order', { timeout: 10_000 }, async () => {
+test('100 messages pipelined on one connection are all answered in order', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture();
   const client = await f.client();
   await client.reply();
@@ -95,7 +95,7 @@ test('100 messages pipelined on one connection are all answered in order', { tim
   await f.finish();
 });
 
-test('drain ends idle connections and says when the last is gone', { timeout: 5000 }, async () => {
+test('drain ends idle connections and says when the last is gone', { timeout: 60_000 }, async () => {
   const f = new ReactorFixture();
   const client = await f.client();
   await client.reply();
@@ -158,7 +158,7 @@ class ThreadFixture {
 }
 
 test('the worker: ready, a message from a Unix socket, its verdict, new limits, drained', {
-  timeout: 10_000,
+  timeout: 60_000,
 }, async () => {
   const t = new ThreadFixture();
   const ready = await t.next(({ type }) => type === 'ready');

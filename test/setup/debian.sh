@@ -4,7 +4,7 @@
 PATH=$PATH:/usr/sbin:/sbin
 programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 openssl:openssl msmtp:msmtp
   mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy unbound:unbound ldns-keygen:ldnsutils
-  ldns-signzone:ldnsutils saslpasswd2:sasl2-bin gsasl:gsasl'
+  ldns-signzone:ldnsutils saslpasswd2:sasl2-bin gsasl:gsasl opendkim:opendkim dkimverify:python3-dkim'
 folder=$root/.toolchain/debian
 
 lacking() {
@@ -17,10 +17,11 @@ wrap() {
   local name=$1 program=$2
   cat >"$folder/bin/$name" <<WRAP
 #!/bin/sh
-LD_LIBRARY_PATH=$folder/usr/lib/postfix:$folder/usr/lib/$(uname -m)-linux-gnu:$folder/lib/$(uname -m)-linux-gnu
+LD_LIBRARY_PATH=$folder/usr/lib/postfix:$folder/usr/lib/$(uname -m)-linux-gnu:$folder/lib/$(uname -m)-linux-gnu:$folder/usr/lib
+PYTHONPATH=$folder/usr/lib/python3/dist-packages
 PERL5LIB=$folder/usr/share/perl5:$(echo "$folder"/usr/lib/*/perl5/5.*)
 SASL_PATH=$folder/usr/lib/$(uname -m)-linux-gnu/sasl2:/usr/lib/$(uname -m)-linux-gnu/sasl2
-export LD_LIBRARY_PATH PERL5LIB SASL_PATH
+export LD_LIBRARY_PATH PYTHONPATH PERL5LIB SASL_PATH
 exec $program "\$@"
 WRAP
   chmod +x "$folder/bin/$name"
@@ -38,7 +39,7 @@ fetch() {
   for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
   rm -rf "$archives"
   for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy unbound \
-    ldns-keygen ldns-signzone saslpasswd2 gsasl; do
+    ldns-keygen ldns-signzone saslpasswd2 gsasl opendkim dkimverify; do
     for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
       [ ! -x "$program" ] || wrap "$name" "$program"
     done
@@ -53,6 +54,8 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
   case $packages in *swaks*) packages="${packages}libnet-ssleay-perl " ;; esac
   # Mechanisms of Cyrus SASL, for Postfix.
   case $packages in *sasl2-bin*) packages="${packages}libsasl2-modules libsasl2-modules-db " ;; esac
+  # dkimpy verifies Ed25519 by a module that it only recommends.
+  case $packages in *python3-dkim*) packages="${packages}python3-nacl " ;; esac
   say "tests: unpacking ${packages}into .toolchain/debian"
   fetch "$packages" || say "tests: apt-get could not bring them (.toolchain/debian/apt.log)"
   missing=$(lacking)

@@ -17,7 +17,7 @@ import { enterSimulation } from './cluster/hooks.ts';
 enterSimulation(process.env.SIM_MUTATION);
 const { SCENARIOS, simulate, withoutShard } = await import('./cluster/scenarios.ts');
 
-const SEEDS = Number(process.env.SIM_SEEDS ?? 30);
+const SEEDS = Number(process.env.SIM_SEEDS ?? 12);
 const ONLY = process.env.SIM_SEED;
 const LONG = 3_600_000;
 
@@ -56,7 +56,7 @@ for (const [number, scenario] of SCENARIOS.entries()) {
     t.diagnostic(`${seeds.length} seeds, ${acknowledged} messages, rest after ${longestMs} ms at most`);
     t.diagnostic(JSON.stringify(sums));
     t.diagnostic(`duplicates by ${JSON.stringify(duplicates)}`);
-    if (ONLY !== undefined || SEEDS < 20) return;
+    if (ONLY !== undefined || SEEDS < 12) return;
     assert.ok(acknowledged > seeds.length * 10);
     for (const what of HAPPENS[number] ?? []) assert.ok((sums[what] ?? 0) > 0, `${what} never happened`);
   });

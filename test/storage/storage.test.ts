@@ -156,7 +156,7 @@ it('a content folder that cannot be made is an error, also where mkdir answers E
   const file = new URL('../../src/storage/content-file.ts', import.meta.url).href;
   const code = `import { makeDurableFolder } from ${JSON.stringify(file)}; makeDurableFolder('/proc/missing/mail');`;
   const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
-    timeout: 10_000,
+    timeout: 60_000,
     encoding: 'utf8',
   });
   assert.equal(status, 1);

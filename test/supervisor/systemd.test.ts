@@ -60,7 +60,7 @@ for (const processes of [1, 2]) {
   });
 }
 
-test('sockets that were not passed stop the start with their name', { timeout: 30_000 }, async (t) => {
+test('sockets that were not passed stop the start with their name', { timeout: 60_000 }, async (t) => {
   for (const processes of [1, 2]) {
     const relay = new RelayFixture({ accept_processes: processes, listeners: [{ fd_name: 'smtp' }] });
     t.after(() => relay.destroy());
@@ -169,7 +169,7 @@ test('a process that hangs leaves the watchdog unfed until it is dealt with', {
 
 test('the unit files are what systemd accepts', {
   skip: programPath('systemd-analyze') === null ? 'not installed: systemd-analyze' : false,
-  timeout: 30_000,
+  timeout: 60_000,
 }, async () => {
   // The programs and the user of the unit are not on this machine: everything else must be in order.
   const files = ['protorelay.service', 'protorelay.socket'].map((name) => join(PACKAGING, name));

@@ -19,6 +19,8 @@ import { join } from 'node:path';
 /** One line of the event log; the fields beyond `type` are those of docs/events.md. */
 export type LoggedEvent = Record<string, unknown>;
 
+import { PATIENCE } from './wait.ts';
+
 interface Waiter {
   predicate: (events: readonly LoggedEvent[]) => boolean;
   resolve: () => void;
@@ -72,12 +74,13 @@ export class EventTail {
     return found as LoggedEvent;
   }
 
-  /** Waits until `predicate` holds for all events so far. Rejects after `timeoutMs`, showing the last events. */
+  /** Waits until `predicate` holds for all events so far. Rejects after that time, showing the last events. */
   until(
     what: string,
     predicate: (events: readonly LoggedEvent[]) => boolean,
-    timeoutMs = 15_000,
+    idleMs = 15_000,
   ): Promise<void> {
+    const timeoutMs = idleMs * PATIENCE;
     this.read();
     if (predicate(this.events)) return Promise.resolve();
     return new Promise((resolve, reject) => {

@@ -56,6 +56,8 @@ async function outcome(words: string[]): Promise<{ code: number; said: string; s
   process.stderr.write = write as typeof out;
   try {
     const line = {
+      out: process.stdout,
+      err: process.stderr,
       configPath: (positional?: string) => positional ?? config,
       endsWith: (ended: number) => {
         code = ended;

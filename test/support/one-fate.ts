@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fatesOf } from './fates.ts';
 import type { RelayFixture } from './relay-fixture.ts';
 import type { ScriptedSink } from './scripted-sink.ts';
+import { PATIENCE } from './wait.ts';
 
 /** Waits until every one of these has a fate in the events of some relay, and checks that it is the only one. */
 export async function oneFateEach(
@@ -11,7 +12,7 @@ export async function oneFateEach(
   recipients: string[],
   withinMs: number,
 ): Promise<void> {
-  const until = Date.now() + withinMs;
+  const until = Date.now() + withinMs * PATIENCE;
   for (;;) {
     for (const { events } of relays) events.read();
     const fates = fatesOf(relays.flatMap(({ events }) => events.events));

@@ -12,6 +12,7 @@ import type { EntryAnswer } from '../../src/control/queue-answers.ts';
 import { type Ran, run } from './child.ts';
 import { assertDeclared } from './declared-line.ts';
 import { EventTail } from './event-tail.ts';
+import { PATIENCE } from './wait.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 export const MAIN = join(ROOT, 'src/main.ts');
@@ -227,7 +228,7 @@ export class RelayFixture {
 
   /** `protorelay status`. */
   status(...args: string[]): Promise<Ran> {
-    return run(process.execPath, [MAIN, 'status', ...args, '-c', this.configPath], { cwd: ROOT });
+    return this.command('status', ...args);
   }
 
   /** `protorelay db compact`. */
@@ -240,9 +241,10 @@ export class RelayFixture {
     return this.command('queue', ...args);
   }
 
-  /** A command of the CLI, on this relay. */
-  command(...args: string[]): Promise<Ran> {
-    return run(process.execPath, [MAIN, ...args, '-c', this.configPath], { cwd: ROOT });
+  /** A command about status, queue or suspensions, on this relay. */
+  async command(...args: string[]): Promise<Ran> {
+    const { runHere } = await import('./command-line.ts');
+    return runHere(this.configPath, args);
   }
 
   /** The same with --json, its output read; throws when the command failed, or says that something is missing. */
@@ -296,8 +298,9 @@ export function logEventName(line: Record<string, unknown>): unknown {
   return line.event ?? line.msg;
 }
 
-/** `promise`, or a rejection saying `message()` after `timeoutMs`. */
-export function bounded<T>(promise: Promise<T>, timeoutMs: number, message: () => string): Promise<T> {
+/** `promise`, or a rejection saying `message()` after `idleMs`, on a busy machine after three times as long. */
+export function bounded<T>(promise: Promise<T>, idleMs: number, message: () => string): Promise<T> {
+  const timeoutMs = idleMs * PATIENCE;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${message()} (within ${timeoutMs} ms)`)), timeoutMs);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const PATIENCE = 3;
+/** Limits are there for what hangs: others may use the machine. */
+export const PATIENCE = 3;
 
 /** Waits until it holds. */
 export async function until(holds: () => boolean, what: string, withinMs = 5000): Promise<void> {

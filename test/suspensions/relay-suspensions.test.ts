@@ -20,6 +20,8 @@ const rule = (fields: Partial<SuspensionRule> = {}): SuspensionRule => ({
   domains: [],
   senders: [],
   users: [],
+  tenants: [],
+  campaigns: [],
   reason: '',
   createdBy: 'root',
   node: 'a',

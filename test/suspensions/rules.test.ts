@@ -17,7 +17,7 @@ import { ShardRules } from '../../src/suspensions/shard-rules.ts';
 import { Suspensions } from '../../src/suspensions/suspensions.ts';
 
 const HOUR = 3_600_000;
-const none = { destinations: [], domains: [], senders: [], users: [] };
+const none = { destinations: [], domains: [], senders: [], users: [], tenants: [], campaigns: [] };
 
 let serial = 0;
 const rule = (fields: Partial<SuspensionRule> = {}): SuspensionRule => ({
@@ -98,6 +98,8 @@ test('domains are compared in one form, senders without case, the null sender as
     domains: ['*.xn--bcher-kva.example', 'x.test'],
     senders: ['', 'bob@x.test'],
     users: [],
+    tenants: [],
+    campaigns: [],
   });
   const matcher = new SuspensionMatcher([rule(form)]);
   const fields = { destination: '[192.0.2.1]', reversePath: '' };

@@ -11,7 +11,7 @@ import { Talk } from '../support/talk.ts';
 
 const local = (relay: RelayFixture) => ({ port: relay.port, host: '127.0.0.1' });
 
-test('after_persist: what got its 250 survives kill -9 at once', { timeout: 30_000 }, async (t) => {
+test('after_persist: what got its 250 survives kill -9 at once', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({
@@ -28,7 +28,7 @@ test('after_persist: what got its 250 survives kill -9 at once', { timeout: 30_0
   await Promise.all(addresses.map((address) => fate(relay.events, address, 'delivered')));
 });
 
-test('after_enqueue: the 250 says so, and the mail arrives', { timeout: 30_000 }, async (t) => {
+test('after_enqueue: the 250 says so, and the mail arrives', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({
@@ -43,7 +43,7 @@ test('after_enqueue: the 250 says so, and the mail arrives', { timeout: 30_000 }
   await sink.received(50);
 });
 
-test('clients outside relay_networks reach relay_domains only', { timeout: 30_000 }, async (t) => {
+test('clients outside relay_networks reach relay_domains only', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({
@@ -70,7 +70,7 @@ test('clients outside relay_networks reach relay_domains only', { timeout: 30_00
   );
 });
 
-test('a Unix-socket listener and an IPv6 listener take mail', { timeout: 30_000 }, async (t) => {
+test('a Unix-socket listener and an IPv6 listener take mail', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = new RelayFixture({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
@@ -91,7 +91,7 @@ test('a Unix-socket listener and an IPv6 listener take mail', { timeout: 30_000 
   );
 });
 
-test('no pipelined smuggling: lone LF and CR around a dot end nothing', { timeout: 30_000 }, async (t) => {
+test('no pipelined smuggling: lone LF and CR around a dot end nothing', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
@@ -148,7 +148,7 @@ test('persist_max_inflight_mails: 452 when full, usable afterwards', { timeout: 
 });
 
 test('SIZE: too big at MAIL and at the end of data; the connection stays usable', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const relay = await RelayFixture.start({ max_message_size: 100_000, delivery: { enabled: false } });
   t.after(() => relay.destroy());
@@ -163,7 +163,7 @@ test('SIZE: too big at MAIL and at the end of data; the connection stays usable'
 });
 
 test('in memory: mail is relayed, max_messages gets 452, a restart loses what waits', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());

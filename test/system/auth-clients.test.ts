@@ -48,7 +48,7 @@ after(async () => {
   assert.match(text, /"auth\.succeeded"/);
 });
 
-const options = (...programs: string[]) => ({ timeout: 40_000, skip: skipWithout(...programs) });
+const options = (...programs: string[]) => ({ timeout: 60_000, skip: skipWithout(...programs) });
 
 async function arrived(from: number): Promise<SinkMessage> {
   await sink.received(from + 1);
@@ -113,7 +113,7 @@ smtp.quit()
     assertAuthenticated(await arrived(from));
   });
 
-  test(`nodemailer: ${mechanism}`, { timeout: 40_000 }, async () => {
+  test(`nodemailer: ${mechanism}`, { timeout: 60_000 }, async () => {
     const from = sink.messages.length;
     const transport = (pass: string) =>
       createTransport({
@@ -178,7 +178,7 @@ tls off
 }
 
 test('a submission server adds Date and Message-ID where they are missing, and only there', {
-  timeout: 40_000,
+  timeout: 60_000,
 }, async () => {
   const send = async (raw: string): Promise<string> => {
     const from = sink.messages.length;

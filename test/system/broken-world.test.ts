@@ -30,7 +30,7 @@ function mountTmpfs(t: TestContext, options: string): string | null {
 }
 
 test('a read-only data folder stops the start, naming the folder', {
-  timeout: 30_000,
+  timeout: 60_000,
   skip: skipUnlessRoot(),
 }, async (t) => {
   const dir = mountTmpfs(t, 'size=1m');
@@ -48,7 +48,7 @@ test('a read-only data folder stops the start, naming the folder', {
 });
 
 test('a folder in place of the data folder that we may not write: as a plain user', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   if (process.getuid?.() === 0) return t.skip('root may write everywhere');
   const relay = new RelayFixture({ data_dir: 'locked' });
@@ -58,7 +58,7 @@ test('a folder in place of the data folder that we may not write: as a plain use
   assert.equal((await relay.exited()).code, 73, relay.output());
 });
 
-test('a data folder that cannot be made stops the start, and soon', { timeout: 30_000 }, async (t) => {
+test('a data folder that cannot be made stops the start, and soon', { timeout: 60_000 }, async (t) => {
   for (const [settings, name] of [
     [{ data_dir: '/proc/nowhere/data' }, '/proc/nowhere/data'],
     [{ log: { file: '/proc/nowhere/relay.log' } }, '/proc/nowhere'],
@@ -98,7 +98,7 @@ test('what lies in the way of the start is said in one line, without a stack', {
 });
 
 test('content that cannot be stored is refused for now, and the log says which folder and why', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const relay = await RelayFixture.start({ storage: { provider: 'local' } });
   t.after(() => relay.destroy());
@@ -113,7 +113,7 @@ test('content that cannot be stored is refused for now, and the log says which f
   assert.equal(messages, 1);
 });
 
-test('a damaged database stops the start, naming the file', { timeout: 30_000 }, async (t) => {
+test('a damaged database stops the start, naming the file', { timeout: 60_000 }, async (t) => {
   const relay = new RelayFixture();
   t.after(() => relay.destroy());
   const file = join(relay.dataDir, 'queue.db');
@@ -124,7 +124,7 @@ test('a damaged database stops the start, naming the file', { timeout: 30_000 },
   assert.ok(relay.stderr.includes(file), relay.stderr);
 });
 
-test('a second relay on the same data folder is refused', { timeout: 30_000 }, async (t) => {
+test('a second relay on the same data folder is refused', { timeout: 60_000 }, async (t) => {
   const relay = await RelayFixture.start();
   t.after(() => relay.destroy());
   const second = new RelayFixture({ data_dir: relay.dataDir });

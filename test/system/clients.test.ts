@@ -40,7 +40,7 @@ function relayed(message: SinkMessage): string {
   return text.slice(match[0].length);
 }
 
-const options = (...programs: string[]) => ({ timeout: 40_000, skip: skipWithout(...programs) });
+const options = (...programs: string[]) => ({ timeout: 60_000, skip: skipWithout(...programs) });
 
 test('swaks: a message with an attachment arrives', options('swaks'), async () => {
   const from = sink.messages.length;
@@ -160,7 +160,7 @@ s.quit()
 });
 
 test('nodemailer: pooled connections with HTML, attachment and DSN request', {
-  timeout: 40_000,
+  timeout: 60_000,
 }, async () => {
   const from = sink.messages.length;
   const transport = createTransport({

@@ -9,7 +9,7 @@ import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
 
 test('a client and a peer that stand still are cut within the grace, and the queue is left in order', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
@@ -32,7 +32,7 @@ test('a client and a peer that stand still are cut within the grace, and the que
 });
 
 test('after_enqueue: what the database refused so far is committed before the relay ends', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const relay = await RelayFixture.start({
     inbound_ack_mode: 'after_enqueue',

@@ -43,7 +43,7 @@ async function at(sink: ScriptedSink, address: string): Promise<SinkMessage> {
   return sink.messages.find(found) as SinkMessage;
 }
 
-test('DSN parameters are passed on to a next hop that offers DSN', { timeout: 20_000 }, async () => {
+test('DSN parameters are passed on to a next hop that offers DSN', { timeout: 60_000 }, async () => {
   await submit({
     to: 'dsn@rich.test',
     mailParameters: ' RET=FULL ENVID=ab+2Bcd',
@@ -64,7 +64,7 @@ test('DSN parameters are passed on to a next hop that offers DSN', { timeout: 20
   assert.equal(own.length, 0, 'the duty was passed on: no DSN of our own');
 });
 
-test('8BITMIME content goes as it is to a peer that offers it', { timeout: 20_000 }, async () => {
+test('8BITMIME content goes as it is to a peer that offers it', { timeout: 60_000 }, async () => {
   const content = 'Subject: 8bit\r\n\r\näöü\r\n';
   await submit({ to: '8bit@rich.test', mailParameters: ' BODY=8BITMIME', content });
   const message = await at(rich, '8bit@rich.test');
@@ -72,14 +72,14 @@ test('8BITMIME content goes as it is to a peer that offers it', { timeout: 20_00
   assert.ok(message.content.toString('utf8').endsWith(content));
 });
 
-test('SMTPUTF8 mail for a peer without SMTPUTF8 bounces with 5.6.7', { timeout: 20_000 }, async () => {
+test('SMTPUTF8 mail for a peer without SMTPUTF8 bounces with 5.6.7', { timeout: 60_000 }, async () => {
   await submit({ to: 'grün@poor.test', mailParameters: ' SMTPUTF8', content: 'Subject: ü\r\n\r\nx\r\n' });
   const bounced = await fate(relay.events, 'grün@poor.test', 'bounced');
   assert.equal(bounced.reason, 'needs_smtputf8');
   assert.equal(bounced.status, '5.6.7');
 });
 
-test('a message above the SIZE of the peer bounces without being sent', { timeout: 20_000 }, async () => {
+test('a message above the SIZE of the peer bounces without being sent', { timeout: 60_000 }, async () => {
   await submit({
     to: 'big@poor.test',
     content: `Subject: big\r\n\r\n${`${'x'.repeat(76)}\r\n`.repeat(100)}`,
@@ -90,7 +90,7 @@ test('a message above the SIZE of the peer bounces without being sent', { timeou
   assert.ok(!poor.commands.some((line) => line.includes('big@poor.test')));
 });
 
-test('CHUNKING in: BDAT chunks are joined byte for byte', { timeout: 20_000 }, async () => {
+test('CHUNKING in: BDAT chunks are joined byte for byte', { timeout: 60_000 }, async () => {
   const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
   await talk.say('MAIL FROM:<a@sender.test>');
   await talk.say('RCPT TO:<chunks@rich.test>');
@@ -105,7 +105,7 @@ test('CHUNKING in: BDAT chunks are joined byte for byte', { timeout: 20_000 }, a
   assert.ok(message.content.toString('latin1').endsWith(content), message.content.toString('latin1'));
 });
 
-test('BINARYMIME is passed on by BDAT, and bounces for a peer without it', { timeout: 20_000 }, async () => {
+test('BINARYMIME is passed on by BDAT, and bounces for a peer without it', { timeout: 60_000 }, async () => {
   const bytes = Buffer.concat([
     Buffer.from('Subject: bin\r\n\r\n'),
     Buffer.from([0, 13, 10, 46, 13, 10, 255, 13, 0, 10]),
@@ -124,7 +124,7 @@ test('BINARYMIME is passed on by BDAT, and bounces for a peer without it', { tim
   assert.equal(bounced.reason, 'needs_binarymime');
 });
 
-test('content of 5 MB passes byte for byte, through the spill file', { timeout: 30_000 }, async () => {
+test('content of 5 MB passes byte for byte, through the spill file', { timeout: 60_000 }, async () => {
   const lines = Array.from(
     { length: 66_000 },
     (_, index) => `${index % 7 === 0 ? '.' : ''}${index} ${'y'.repeat(70)}`,

@@ -92,7 +92,7 @@ test('SIGTERM under load: exit 0, nothing acknowledged is lost, nothing arrives 
 });
 
 test('a session under way at SIGTERM finishes its transaction, then gets 421', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const relay = await RelayFixture.start({ delivery: { enabled: false }, shutdown_grace_ms: 8000 });
   t.after(() => relay.destroy());
@@ -112,7 +112,7 @@ test('a session under way at SIGTERM finishes its transaction, then gets 421', {
   assert.match((await relay.queue('list')).stdout, /pending/);
 });
 
-test('a second SIGTERM stops at once, although a session stays open', { timeout: 30_000 }, async (t) => {
+test('a second SIGTERM stops at once, although a session stays open', { timeout: 60_000 }, async (t) => {
   const relay = await RelayFixture.start({ delivery: { enabled: false }, shutdown_grace_ms: 600_000 });
   t.after(() => relay.destroy());
   const open = await Talk.hello(local(relay));
@@ -133,7 +133,7 @@ test('a second SIGTERM stops at once, although a session stays open', { timeout:
 });
 
 test('SIGHUP: live keys apply, others are named; a bad file changes nothing', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
@@ -159,7 +159,7 @@ test('SIGHUP: live keys apply, others are named; a bad file changes nothing', {
   assert.match(await later.say('RCPT TO:<x@anywhere.test>'), /^550 5\.7\.1 /);
 });
 
-test('SIGUSR1 after a rotation: events and log go on in new files', { timeout: 30_000 }, async (t) => {
+test('SIGUSR1 after a rotation: events and log go on in new files', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
@@ -177,7 +177,7 @@ test('SIGUSR1 after a rotation: events and log go on in new files', { timeout: 3
   assert.ok(readdirSync(dir).some((name) => name.endsWith('.jsonl')));
 });
 
-test('mail that waited over a restart is delivered after it', { timeout: 30_000 }, async (t) => {
+test('mail that waited over a restart is delivered after it', { timeout: 60_000 }, async (t) => {
   const sink = await ScriptedSink.start();
   t.after(() => sink.stop());
   const relay = await RelayFixture.start({

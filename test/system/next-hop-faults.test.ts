@@ -59,7 +59,7 @@ const forgiven = new Set([
 ]);
 
 for (const local of forgiven) {
-  test(`${local}: delivered in one attempt, or in the next`, { timeout: 20_000 }, async () => {
+  test(`${local}: delivered in one attempt, or in the next`, { timeout: 60_000 }, async () => {
     const address = `${local}@faults.test`;
     await submit(address);
     await fate(relay.events, address, 'delivered');
@@ -69,7 +69,7 @@ for (const local of forgiven) {
 }
 
 for (const local of once) {
-  test(`${local}: deferred first, then delivered`, { timeout: 20_000 }, async () => {
+  test(`${local}: deferred first, then delivered`, { timeout: 60_000 }, async () => {
     const address = `${local}@faults.test`;
     await submit(address);
     const deferred = await fate(relay.events, address, 'deferred');
@@ -81,7 +81,7 @@ for (const local of once) {
 }
 
 for (const stage of ['rcpt', 'data', 'dot']) {
-  test(`550 at ${stage}: bounced with the peer's reply`, { timeout: 20_000 }, async () => {
+  test(`550 at ${stage}: bounced with the peer's reply`, { timeout: 60_000 }, async () => {
     const address = `550-at-${stage}@faults.test`;
     await submit(address);
     const bounced = await fate(relay.events, address, 'bounced');
@@ -90,7 +90,7 @@ for (const stage of ['rcpt', 'data', 'dot']) {
   });
 }
 
-test('replies of 300 lines and of 8,000 characters are read as replies', { timeout: 20_000 }, async () => {
+test('replies of 300 lines and of 8,000 characters are read as replies', { timeout: 60_000 }, async () => {
   const addresses = [
     'long-at-rcpt@faults.test',
     'long-at-dot@faults.test',
@@ -101,14 +101,14 @@ test('replies of 300 lines and of 8,000 characters are read as replies', { timeo
   for (const address of addresses) await fate(relay.events, address, 'delivered');
 });
 
-test('a peer that closes right after its 250 still took the message', { timeout: 20_000 }, async () => {
+test('a peer that closes right after its 250 still took the message', { timeout: 60_000 }, async () => {
   const address = 'shut-at-dot@faults.test';
   await submit(address);
   const delivered = await fate(relay.events, address, 'delivered');
   assert.equal(delivered.attempt, 1);
 });
 
-test('recipients of one message meet their own fates', { timeout: 20_000 }, async () => {
+test('recipients of one message meet their own fates', { timeout: 60_000 }, async () => {
   const mixed = ['good@mixed.test', 'bounce-550+mixed@mixed.test', 'once-defer-451+mixed@mixed.test'];
   const queueId = await submit(...mixed);
   const [good, bounced, late] = await Promise.all([
@@ -125,7 +125,7 @@ test('recipients of one message meet their own fates', { timeout: 20_000 }, asyn
   assert.equal(copies.length, 1, 'the retry must not reach who already has it');
 });
 
-test('452 at the 11th recipient splits one message of 30 recipients', { timeout: 20_000 }, async () => {
+test('452 at the 11th recipient splits one message of 30 recipients', { timeout: 60_000 }, async () => {
   sink.options.maxRecipients = 10;
   const to = Array.from({ length: 30 }, (_, index) => `r${index}@split.test`);
   await submit(...to);
@@ -139,7 +139,7 @@ test('452 at the 11th recipient splits one message of 30 recipients', { timeout:
 });
 
 test('a peer that is busy or closes at once: deferred, delivered when it is well', {
-  timeout: 20_000,
+  timeout: 60_000,
 }, async (t) => {
   t.after(() => {
     delete sink.options.greeting;
@@ -156,7 +156,7 @@ test('a peer that is busy or closes at once: deferred, delivered when it is well
 });
 
 test('a peer that says 554 in its greeting: deferred with its words, delivered when it is well', {
-  timeout: 20_000,
+  timeout: 60_000,
 }, async (t) => {
   t.after(() => {
     delete sink.options.greeting;
@@ -172,7 +172,7 @@ test('a peer that says 554 in its greeting: deferred with its words, delivered w
   await fate(relay.events, 'greeting-554@faults.test', 'delivered');
 });
 
-test('a peer without EHLO gets HELO and plain SMTP', { timeout: 20_000 }, async (t) => {
+test('a peer without EHLO gets HELO and plain SMTP', { timeout: 60_000 }, async (t) => {
   t.after(() => {
     delete sink.options.ehlo;
     sink.dropAll();
@@ -186,7 +186,7 @@ test('a peer without EHLO gets HELO and plain SMTP', { timeout: 20_000 }, async 
 });
 
 test('a peer without PIPELINING is never sent a command ahead of its reply', {
-  timeout: 20_000,
+  timeout: 60_000,
 }, async () => {
   sink.options.capabilities = ['SIZE 1000000'];
   sink.dropAll();
@@ -196,7 +196,7 @@ test('a peer without PIPELINING is never sent a command ahead of its reply', {
   assert.deepEqual(sink.violations.slice(before), []);
 });
 
-test('the peer dies with work open: everything arrives after it is back', { timeout: 30_000 }, async () => {
+test('the peer dies with work open: everything arrives after it is back', { timeout: 60_000 }, async () => {
   const to = Array.from({ length: 20 }, (_, index) => `slow-30+${index}@revive.test`);
   await Promise.all(to.map((address) => submit(address)));
   sink.dropAll();

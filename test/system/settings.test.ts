@@ -69,7 +69,7 @@ test('a row being sent is leased for lease_ms', async (t) => {
 });
 
 test('queue.keep_failed_ms keeps a bounced message, queue.purge_interval_ms later it is gone', {
-  timeout: 30_000,
+  timeout: 60_000,
 }, async (t) => {
   const settings = {
     delivery: { smarthost: await nextHop(t, '554 5.3.2 no service\r\n') },

@@ -126,7 +126,7 @@ test('a campaign under way stops when the command returns, but for what is on th
   sink.options.delays = {};
 });
 
-test('a rule ends by time, and its mail goes then', { timeout: 30_000 }, async () => {
+test('a rule ends by time, and its mail goes then', { timeout: 60_000 }, async () => {
   await suspend('--all', '--for', '1s');
   await deposit('timed@own.test', 'timed@else.test');
   assert.equal(delivered('timed@own.test'), false);
@@ -134,7 +134,7 @@ test('a rule ends by time, and its mail goes then', { timeout: 30_000 }, async (
   await fate(relay.events, 'timed@else.test', 'delivered');
 });
 
-test('what makes no sense is refused', { timeout: 30_000 }, async () => {
+test('what makes no sense is refused', { timeout: 60_000 }, async () => {
   const refused: [number, ...string[]][] = [
     [64, 'suspend'],
     [64, 'suspend', '--all', '--domain', 'a.test'],

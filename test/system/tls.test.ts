@@ -65,7 +65,7 @@ after(async () => {
 });
 
 const options = (...programs: string[]) => ({
-  timeout: 40_000,
+  timeout: 60_000,
   skip: skip === false ? skipWithout(...programs) : skip,
 });
 const portOf = (listener: number): number => relay.addresses[listener]?.port as number;
@@ -209,7 +209,7 @@ const swaksTls =
     ? false
     : 'needs swaks with TLS (Debian packages swaks, libnet-ssleay-perl)';
 
-test('swaks: --tls and --tlsc', { timeout: 40_000, skip: skip === false ? swaksTls : skip }, async () => {
+test('swaks: --tls and --tlsc', { timeout: 60_000, skip: skip === false ? swaksTls : skip }, async () => {
   for (const [listener, flag] of [
     [OPTIONAL, '--tls'],
     [REQUIRED, '--tls'],

@@ -10,9 +10,9 @@ import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
 const MAIL = `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
-    client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, object, content_at,
+    client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, attributes, object, content_at,
     attachments, recipients, open_rows)
-  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
+  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
 const RECIPIENT =
   'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES (?,?,?,?,?,?,?)';
 const OUTBOX = `INSERT INTO mail_outbox (mail_id, destination, state, due_at, attempts, fence, lease_owner, seqs, waiting)

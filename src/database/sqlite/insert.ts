@@ -25,9 +25,9 @@ export class MessageInserter {
     this.#nodeId = nodeId;
     this.#mail = db.prepare(
       `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
-         client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, object, content_at,
+         client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, attributes, object, content_at,
          content_parts, attachments, open_rows)
-       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
     );
     const recipient =
       'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES ';

@@ -1,6 +1,6 @@
 /** Fetches policies of MTA-STS over HTTPS, and says in the words of RFC 8460 why that failed. */
-import { get } from 'node:https';
 import { isIP } from 'node:net';
+import { nodeHttps } from '../../base/node-http.ts';
 import type { TlsFailure } from '../../mail/tls-session.ts';
 import type { Dns } from '../names/dns.ts';
 
@@ -40,7 +40,8 @@ export function stsFetcher({ timeoutMs, dns, ca, port = 443 }: StsFetchOptions):
       const trust = ca === undefined ? {} : { ca };
       const headers = { host };
       const at = { host: address, port, servername: host, path: '/.well-known/mta-sts.txt' };
-      const request = get({ ...at, ...trust, headers, signal, agent: false }, (response) => {
+      const options = { ...at, ...trust, headers, signal, agent: false };
+      const request = nodeHttps().get(options, (response) => {
         const type = response.headers['content-type'] ?? '';
         if (response.statusCode !== 200 || !/^text\/plain\b/i.test(type)) {
           request.destroy(new Error(`answered ${response.statusCode} ${type}`));

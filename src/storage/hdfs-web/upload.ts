@@ -2,16 +2,18 @@
  * The second step of CREATE. It uses node:http and not fetch: a datanode answers '100 Continue' to every PUT, whether
  * asked or not (RFC 9110 §15.2 allows that), and fetch breaks the connection off then.
  */
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { nodeHttp, nodeHttps } from '../../base/node-http.ts';
 
 const MAX_ANSWER_BYTES = 65_536;
 
 export class Uploader {
-  readonly #http = new HttpAgent({ keepAlive: true });
-  readonly #https = new HttpsAgent({ keepAlive: true });
+  readonly #http = nodeHttp();
+  readonly #https = nodeHttps();
+  readonly #agent = new this.#http.Agent({ keepAlive: true });
+  readonly #secureAgent = new this.#https.Agent({ keepAlive: true });
 
   /**
    * Sends the blocks as the body of a PUT, and returns status and text of the answer. Rejects with the network's error,
@@ -24,10 +26,10 @@ export class Uploader {
     signal: AbortSignal,
   ): Promise<{ status: number; text: string }> {
     const isSecure = url.startsWith('https:');
-    const request = (isSecure ? httpsRequest : httpRequest)(url, {
+    const request = (isSecure ? this.#https : this.#http).request(url, {
       method: 'PUT',
       headers,
-      agent: isSecure ? this.#https : this.#http,
+      agent: isSecure ? this.#secureAgent : this.#agent,
       signal,
     });
     const answer = new Promise<IncomingMessage>((resolve, reject) => {
@@ -51,7 +53,7 @@ export class Uploader {
   }
 
   close(): void {
-    this.#http.destroy();
-    this.#https.destroy();
+    this.#agent.destroy();
+    this.#secureAgent.destroy();
   }
 }

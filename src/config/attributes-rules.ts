@@ -1,0 +1,51 @@
+/** What the schema cannot say of attributes. Pure. */
+import { literalOf } from '../base/glob.ts';
+import { parseNetwork } from '../base/ip.ts';
+import { listenerName } from './listener-name.ts';
+import { isEverybody, networkFault } from './networks.ts';
+import type { Say } from './say.ts';
+import type { Config } from './schema.ts';
+
+/** Fields that mail needs, or that say where it has been. */
+const NEVER =
+  /^(?:from|sender|reply-to|to|cc|bcc|subject|date|message-id|received|return-path|mime-version|content-.*|dkim-signature|in-reply-to|references)$/;
+
+export function checkAttributes(config: Config, problem: Say): void {
+  checkFields(config, problem);
+  for (const [i, text] of config.attributes.trusted_networks.entries()) {
+    const fault = networkFault(text);
+    const network = parseNetwork(text);
+    const path = ['attributes', 'trusted_networks', i];
+    if (fault !== null) problem(path, fault.message, fault.mend);
+    else if (network !== null && isEverybody(network))
+      problem(path, `"${text}" is so much of the world that anybody could claim to be any tenant`);
+  }
+  const names = config.tenants.map(({ name }) => name);
+  for (const [i, name] of names.entries())
+    if (names.indexOf(name) < i)
+      problem(['tenants', i, 'name'], `is the name of tenants[${names.indexOf(name)}] too`);
+  const listeners = config.listeners.map((one) => listenerName(one).toLowerCase());
+  for (const [i, { match, set }] of config.attributes.rules.entries()) {
+    const path = ['attributes', 'rules', i];
+    if (Object.values(set).every((value) => value === undefined)) problem([...path, 'set'], 'sets nothing');
+    if (set.tenant !== undefined && names.length > 0 && !names.includes(set.tenant))
+      problem([...path, 'set', 'tenant'], `"${set.tenant}" is none of tenants`);
+    for (const pattern of [match.listener ?? []].flat()) {
+      const literal = literalOf(pattern);
+      if (literal !== null && !listeners.includes(literal))
+        problem([...path, 'match', 'listener'], `no listener is named "${pattern}"`);
+    }
+  }
+}
+
+function checkFields({ attributes }: Config, problem: Say): void {
+  const seen = new Map<string, string>();
+  for (const [attribute, name] of Object.entries(attributes.headers)) {
+    const key = name.toLowerCase();
+    const path = ['attributes', 'headers', attribute];
+    const other = seen.get(key);
+    if (NEVER.test(key)) problem(path, `"${name}" cannot be it: it is taken out of every message`);
+    else if (key !== '' && other !== undefined) problem(path, `is attributes.headers.${other} too`);
+    seen.set(key, attribute);
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * Reads the shaping data: the file that comes with the relay (config/shaping.json) and the operator's own laid over it. In the
+ * former each number has the page that it was taken from, and when. Whatever is wrong is said with file and line.
+ */
+import { join } from 'node:path';
+import { RelayError } from '../base/errors.ts';
+import { readRegularText } from '../base/regular-file.ts';
+import { type Node, type Place, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';
+import { keyPath } from '../config/key-path.ts';
+import { accepts, nearest } from '../config/shape.ts';
+import { nodeAt, toValue } from '../config/source.ts';
+import { LIMIT_NAMES, type Limits, schemaOfLimit, type Totals } from './limits.ts';
+import { MATCH_LISTS, matchProblems } from './match-lists.ts';
+import { mergePatch } from './merge-patch.ts';
+import type { Provider, ShapingData } from './shaping-data.ts';
+
+/** The one of the installation. */
+export const SHIPPED_SHAPING = join(import.meta.dirname, '../../config/shaping.json');
+
+const MAX_FILE_BYTES = 4_194_304;
+const MAX_PROVIDERS = 10_000;
+const NAME = /^[a-z0-9][a-z0-9_.-]{0,63}$/;
+const DATE = /^\d{4}-\d\d-\d\d$/;
+
+export interface ShapingFiles {
+  file: string;
+  /** '' for none. */
+  overrides_file: string;
+}
+
+/** Where a limit comes from. */
+export interface Origin {
+  place: Place;
+  /** The page that the number was taken from, and the day on which it was; '' where nobody said. */
+  source: string;
+  asOf: string;
+}
+
+export interface LoadedShaping {
+  data: ShapingData;
+  /** Of a limit as it holds for the provider ('' for those of none). */
+  originOf(provider: string, limit: string): Origin | null;
+}
+
+/** @throws RelayError config_invalid with every problem, a line each. */
+export function loadShaping(files: ShapingFiles): LoadedShaping {
+  const problems: string[] = [];
+  const loaded = readShaping(files, problems);
+  if (loaded === null || problems.length > 0) throw new RelayError('config_invalid', problems.join('\n'));
+  return loaded;
+}
+
+/** @returns null when a file cannot be read at all. */
+export function readShaping(files: ShapingFiles, problems: string[]): LoadedShaping | null {
+  const nodes = [files.file, files.overrides_file]
+    .filter((file) => file !== '')
+    .map((file) => readNode(file, problems));
+  if (nodes.includes(null)) return null;
+  const root = (nodes as Node[]).reduce(
+    (under: Node | undefined, over) => mergePatch(under, over),
+    undefined,
+  );
+  return root === undefined ? null : new Reader(root, problems).read();
+}
+
+function readNode(file: string, problems: string[]): Node | null {
+  try {
+    const root = parseJsonc(readRegularText(file, MAX_FILE_BYTES), file);
+    if (root.kind === 'object') return root;
+    problems.push(`${file}:${root.place.line}: the file must hold one object: { … }`);
+  } catch (error) {
+    const line = error instanceof SyntaxProblem ? `:${error.place.line}` : '';
+    problems.push(`${file}${line}: ${line === '' ? 'cannot be read: ' : ''}${(error as Error).message}`);
+  }
+  return null;
+}
+
+type Entries = ReadonlyMap<string, Node>;
+
+class Reader {
+  readonly #root: Node;
+  readonly #problems: string[];
+
+  constructor(root: Node, problems: string[]) {
+    this.#root = root;
+    this.#problems = problems;
+  }
+
+  read(): LoadedShaping {
+    const top = this.#object([], ['default', 'providers']);
+    const common = this.#limits(
+      ['default'],
+      top.has('default') ? this.#object(['default'], LIMIT_NAMES) : new Map(),
+    );
+    const named = top.has('providers') ? this.#object(['providers'], null) : new Map<string, Node>();
+    if (named.size > MAX_PROVIDERS) this.#say(['providers'], `has more than ${MAX_PROVIDERS} providers`);
+    const names = [...named.keys()];
+    const providers = names.map((name) => this.#provider(name, names, common));
+    for (const { path, message } of matchProblems(providers, (at) => this.#placeOf(at)))
+      this.#say(path, message);
+    return {
+      data: { ...common, providers },
+      originOf: (provider, limit) => this.#originOf(provider, limit),
+    };
+  }
+
+  #provider(name: string, names: readonly string[], common: { limits: Limits; total: Totals }): Provider {
+    const path = ['providers', name];
+    if (!NAME.test(name)) this.#say(path, 'must be a name of small letters, digits, _ . - (at most 64)');
+    const entries = this.#object(path, ['match', ...LIMIT_NAMES]);
+    const match: Record<(typeof MATCH_LISTS)[number], string[]> = { mx_suffix: [], mx_exact: [], domain: [] };
+    if (!entries.has('match')) this.#unknownProvider(name, names);
+    else {
+      const lists = this.#object([...path, 'match'], MATCH_LISTS);
+      for (const list of MATCH_LISTS)
+        if (lists.has(list)) match[list] = this.#names([...path, 'match', list]);
+      if (![...lists.values()].some(isFilled))
+        this.#say([...path, 'match'], 'nothing would ever belong to this provider: name MX hosts or domains');
+    }
+    const own = this.#limits(path, entries);
+    return {
+      name,
+      match,
+      limits: { ...common.limits, ...own.limits },
+      total: { ...common.total, ...own.total },
+    };
+  }
+
+  /** An own file changes providers that there are; one of its own says who belongs to it. */
+  #unknownProvider(name: string, names: readonly string[]): void {
+    const others = names.filter((other) => other !== name);
+    const near = nearest(name, others);
+    const mend =
+      near === null ? 'a new one needs "match"' : `did you mean "${near}"? A new one needs "match"`;
+    this.#say(['providers', name], `there is no provider of this name (${mend})`);
+  }
+
+  #limits(path: readonly string[], entries: Entries): { limits: Limits; total: Totals } {
+    const limits: Record<string, unknown> = {};
+    const total: Record<string, unknown> = {};
+    for (const [name, node] of entries) {
+      const schema = schemaOfLimit(name);
+      if (schema === null) continue;
+      const at = [...path, name];
+      const isSourced = node.kind === 'object' && node.entries.has('value');
+      const value = toValue(isSourced ? (node.entries.get('value') as Node) : node);
+      const parsed = schema.safeParse(value);
+      if (!parsed.success) {
+        const { path: within = [], message = '' } = parsed.error.issues[0] ?? {};
+        const wanted = name === 'retry' ? `${keyPath(within)} ${message}`.trim() : accepts(schema);
+        this.#say(isSourced ? [...at, 'value'] : at, `must be ${wanted}, is ${JSON.stringify(value)}`);
+      } else if (name.startsWith('total_')) total[name.slice('total_'.length)] = parsed.data;
+      else limits[name] = parsed.data;
+      if (isSourced) this.#checkOrigin(at);
+    }
+    return { limits: limits as Limits, total: total as Totals };
+  }
+
+  #checkOrigin(path: readonly string[]): void {
+    const entries = this.#object(path, ['value', 'source', 'as_of']);
+    for (const [key, right, wanted] of [
+      ['source', /^\S/, 'a text that says where the value comes from'],
+      ['as_of', DATE, 'the day on which it was found, as 2026-12-31'],
+    ] as const) {
+      const node = entries.get(key);
+      if (node === undefined || (node.kind === 'scalar' && right.test(String(node.value)))) continue;
+      this.#say([...path, key], `must be ${wanted}`);
+    }
+  }
+
+  #names(path: readonly string[]): string[] {
+    const node = nodeAt(this.#root, path);
+    if (node.kind === 'array')
+      return node.items.map((item, i) => {
+        if (item.kind === 'scalar' && typeof item.value === 'string') return item.value;
+        this.#say([...path, i], 'must be a name');
+        return '';
+      });
+    this.#say(path, 'must be a list of names');
+    return [];
+  }
+
+  /** The entries of an object. @param known its keys; null: any. */
+  #object(path: readonly string[], known: readonly string[] | null): Entries {
+    const node = path.length === 0 ? this.#root : nodeAt(this.#root, path);
+    if (node.kind !== 'object') {
+      this.#say(path, 'must be an object: { … }');
+      return new Map();
+    }
+    for (const key of known === null ? [] : node.entries.keys()) {
+      if (known?.includes(key)) continue;
+      const near = nearest(key, known ?? []);
+      const mend = near === null ? `known here: ${known?.join(', ')}` : `did you mean "${near}"?`;
+      this.#say([...path, key], `unknown key (${mend})`);
+    }
+    return node.entries;
+  }
+
+  #placeOf(path: readonly PropertyKey[]): Place {
+    return nodeAt(this.#root, path).place;
+  }
+
+  #say(path: readonly PropertyKey[], message: string): void {
+    const { file, line } = this.#placeOf(path);
+    const key = keyPath(path);
+    this.#problems.push(`${file}:${line}: ${key === '' ? '' : `${key}: `}${message}`);
+  }
+
+  #originOf(provider: string, limit: string): Origin | null {
+    for (const path of provider === ''
+      ? [['default', limit]]
+      : [
+          ['providers', provider, limit],
+          ['default', limit],
+        ]) {
+      const above = nodeAt(this.#root, path.slice(0, -1));
+      const node = above.kind === 'object' ? above.entries.get(limit) : undefined;
+      if (node === undefined || (path[0] === 'providers' && path.length !== 3)) continue;
+      const { source = '', value, as_of = '' } = (toValue(node) ?? {}) as Record<string, string>;
+      const isSourced = value !== undefined;
+      return { place: node.place, source: isSourced ? source : '', asOf: isSourced ? as_of : '' };
+    }
+    return null;
+  }
+}
+
+/** Whether it may name somebody; what is no list is said elsewhere. */
+const isFilled = (list: Node): boolean => list.kind !== 'array' || list.items.length > 0;
