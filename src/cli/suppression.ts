@@ -135,7 +135,7 @@ async function onList(
   const config = configFor([...QUEUE_KEYS, 'suppression'], line.configPath());
   const list = await openSuppressionList(config, changes);
   try {
-    line.endsWith(await command(list, { out: process.stdout, err: process.stderr }));
+    line.endsWith(await command(list, { out: line.out, err: line.err }));
   } finally {
     await list.close();
   }

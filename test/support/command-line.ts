@@ -10,6 +10,7 @@ import type { CommandLine } from '../../src/cli/command-line.ts';
 import { newProgram } from '../../src/cli/program.ts';
 import { addQueue } from '../../src/cli/queue.ts';
 import { addStatus } from '../../src/cli/status.ts';
+import { addSuppression } from '../../src/cli/suppression.ts';
 import { addSuspensions } from '../../src/cli/suspensions.ts';
 import type { Ran } from './child.ts';
 
@@ -40,7 +41,7 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
     },
     usage: (message) => program.error(`protorelay: ${message}`),
   };
-  for (const add of [addQueue, addStatus, addSuspensions]) add(program, line);
+  for (const add of [addQueue, addStatus, addSuppression, addSuspensions]) add(program, line);
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
