@@ -6,7 +6,8 @@ import { parseArgs } from 'node:util';
 import { ReplyClassifier } from '../src/feedback/classifier.ts';
 import { readRefusal } from '../src/feedback/reply-input.ts';
 import { normalised } from '../src/feedback/reply-text.ts';
-import { loadReplyRules, SHIPPED_RULES } from '../src/feedback/rules-file.ts';
+import { loadReplyRules } from '../src/feedback/rules-file.ts';
+import { SHIPPED_RULES } from '../src/feedback/rules-text.ts';
 import { REPLY_SETS, replySet } from '../test/support/reply-set.ts';
 
 const USAGE = `usage: ./build.sh bench replies [--replies N]

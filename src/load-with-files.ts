@@ -37,6 +37,19 @@ export async function loadWithFiles(path: string): Promise<LoadedConfig> {
 /** Everything that is wrong or odd, and the files it was read from. */
 export type Checked = Pick<Examined, 'said' | 'files'>;
 
+/**
+ * For a reload: with the files that count as a whole or not at all. Of certificates those that are good are taken.
+ * @throws ConfigError listing every problem.
+ */
+export async function loadAgain(path: string): Promise<LoadedConfig> {
+  const loaded = loadConfig(path);
+  const { file } = loaded.config.replies;
+  const wrong = file === '' ? [] : await rulesIn(file);
+  if (wrong.length === 0) return loaded;
+  const at = wrong.map((message) => loaded.place({ path: ['replies', 'file'], message }));
+  throw new ConfigError(resolve(path), at);
+}
+
 export interface CheckOptions {
   /** Leaves out what depends on the network: names, and addresses to listen on. */
   offline?: boolean;
@@ -72,6 +85,10 @@ export async function checkConfig(
   return { said: inOrder(said), files };
 }
 
+/** What checks rules for replies is loaded where there are any. */
+const rulesIn = async (file: string): Promise<string[]> =>
+  (await import('./feedback/rules-file.ts')).ruleProblems(file);
+
 type Says = Parameters<typeof checkTlsFiles>[1];
 
 const wallClockMs = (): number => timeOfDayMs(steadyMs());
@@ -82,7 +99,13 @@ function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] 
   return [
     () => checkTlsFiles(config, says),
     () => checkStoragePaths(config, problem, warning),
-    () => checkNamedFiles(config, (text) => parseUserFile(text).problems, problem, warning),
+    () =>
+      checkNamedFiles(
+        config,
+        { users: (text) => parseUserFile(text).problems, rules: rulesIn },
+        problem,
+        warning,
+      ),
     () => checkShapingFiles(config, problem),
     () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
     () => checkMemory(config, processCount(config), warning),

@@ -16,13 +16,12 @@ import { sayAtOnce } from './base/log-sink.ts';
 import { PinoLog } from './base/pino-log.ts';
 import { narrowDataDir } from './base/private-file.ts';
 import { steadyMs, timeOfDayMs } from './base/steady.ts';
-import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
 import { type Drainable, Lifecycle } from './control/lifecycle.ts';
 import { ControlServer } from './control/server.ts';
 import type { ControlTarget } from './control/target.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
-import { loadWithFiles } from './load-with-files.ts';
+import { loadAgain, loadWithFiles } from './load-with-files.ts';
 import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
 import { openBook } from './relay/suspension-book.ts';
@@ -158,7 +157,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
-    load: () => loadConfig(configPath),
+    load: () => loadAgain(configPath),
     reloaded: (next) => {
       config = next;
       log.setLevel(next.log.level);

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
 import { parseCapabilities } from '../src/delivery/client/capabilities.ts';
-import { refusalOf } from '../src/delivery/outcome.ts';
+import { byFirstDigit, refusalOf } from '../src/delivery/outcome.ts';
 import { idOf } from '../src/delivery/security/mta-sts.ts';
 import { parsePolicy } from '../src/delivery/security/sts-policy.ts';
 import { decodeReply } from '../src/dns/wire.ts';
@@ -160,6 +160,7 @@ const READERS: Reader[] = [
         refusalOf({ ...read, peer: 'mx', text: read.lines.join(' ') } as never, 'content', {
           secure: true,
           fellBack: false,
+          classify: byFirstDigit,
         });
       reply(text);
     },

@@ -5,16 +5,20 @@ import { readRegularText } from '../base/regular-file.ts';
 import type { Finding, Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
 
-/** Reads a file of users: what its lines are no user for. */
-export type UserProblems = (text: string) => string[];
+export interface FileReaders {
+  /** What the lines of a file of users are no user for. @param text of the file. */
+  users(text: string): string[];
+  /** What is wrong with a file of rules for replies, each with file and line. */
+  rules(file: string): Promise<string[]>;
+}
 
-export function checkNamedFiles(
+export async function checkNamedFiles(
   config: Config,
-  userProblems: UserProblems,
+  read: FileReaders,
   problem: Say,
   warning: Say,
-): void {
-  checkUsers(config, userProblems, problem, warning);
+): Promise<void> {
+  checkUsers(config, read.users, problem, warning);
   const { delivery, database, scheduler } = config;
   const hops: [Finding['path'], typeof delivery.smarthost][] = [
     [['delivery', 'smarthost'], delivery.smarthost],
@@ -44,10 +48,12 @@ export function checkNamedFiles(
     const fault = file === null ? null : readFault(file);
     if (fault !== null) problem([...path, 'tls_ca_file'], fault);
   }
+  const { file: rules } = config.replies;
+  if (rules !== '') for (const fault of await read.rules(rules)) problem(['replies', 'file'], fault);
 }
 
 /** A file or table of users may come later; until then nobody can log in by it, which nobody else would say. */
-function checkUsers({ auth }: Config, userProblems: UserProblems, problem: Say, warning: Say): void {
+function checkUsers({ auth }: Config, userProblems: FileReaders['users'], problem: Say, warning: Say): void {
   for (const [i, { type, path, config_dir: folder }] of auth.backends.entries()) {
     const at = ['auth', 'backends', i];
     if (folder !== undefined && !existsSync(folder))

@@ -1,6 +1,6 @@
 /** Events of the past as facts for rules and the adaptive control: one for each attempt, however many recipients share it. */
 import type { ReplyClassifier } from '../feedback/classifier.ts';
-import { CLASSES, type Verdict } from '../feedback/vocabulary.ts';
+import { CLASSES, type Verdict } from '../mail/verdict.ts';
 import { timeOf } from '../report/event-reader.ts';
 import type { Fact } from '../shaping/rules/matcher.ts';
 
@@ -25,8 +25,9 @@ export class FactReader {
 
   static async open(since: string | undefined, until: string | undefined): Promise<FactReader> {
     const { ReplyClassifier } = await import('../feedback/classifier.ts');
-    const { loadReplyRules, SHIPPED_RULES } = await import('../feedback/rules-file.ts');
-    return new FactReader(new ReplyClassifier(loadReplyRules([SHIPPED_RULES])), since, until);
+    const { compileRules } = await import('../feedback/compiled-rules.ts');
+    const { readRulesTexts } = await import('../feedback/rules-text.ts');
+    return new FactReader(new ReplyClassifier(compileRules(readRulesTexts(''))), since, until);
   }
 
   /** @returns null for lines that tell of no attempt, or of one that was told already. */

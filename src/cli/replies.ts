@@ -1,11 +1,12 @@
-/** `protorelay replies …`: what the replies of peers mean, by the rules of config/replies.json. Needs no relay. */
+/** `protorelay replies …`: what the replies of peers mean, by the rules of config/replies.json; which ones no rule knows. */
 import { once } from 'node:events';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import type { ReplyClassifier } from '../feedback/classifier.ts';
 import { InputError, readRefusal } from '../feedback/reply-input.ts';
-import type { Verdict } from '../feedback/vocabulary.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { CommandLine } from './command-line.ts';
 import { type InputLine, linesOf } from './input-lines.ts';
 
@@ -24,11 +25,31 @@ export function addReplies(program: Command, line: CommandLine): void {
     .addHelpText('after', CLASSIFY_HELP)
     .action(async ({ rules, json }: { rules?: string; json: boolean }) => {
       const { ReplyClassifier } = await import('../feedback/classifier.ts');
-      const { loadReplyRules, SHIPPED_RULES } = await import('../feedback/rules-file.ts');
+      const { loadReplyRules } = await import('../feedback/rules-file.ts');
+      const { SHIPPED_RULES } = await import('../feedback/rules-text.ts');
       const files = rules === undefined ? [SHIPPED_RULES] : [rules, SHIPPED_RULES];
       const classifier = new ReplyClassifier(loadReplyRules(files));
       const asTable = !json && process.stdout.isTTY;
       line.endsWith(await classifyLines(classifier, process.stdin, process.stdout, process.stderr, asTable));
+    });
+  addUnknown(replies, line);
+}
+
+const UNKNOWN_HELP = `
+Counts since the relay started, by the text with {ip}, {email}, {host}, {id}, {time} and {n} for what differs from reply to
+reply; the most frequent first. A rule of your own (replies.file) says what such a reply means.`;
+
+function addUnknown(replies: Command, line: CommandLine): void {
+  replies
+    .command('unknown')
+    .description('refusals that no rule knows, as the running relay has met them')
+    .option('--json', 'print JSON', false)
+    .addHelpText('after', UNKNOWN_HELP)
+    .action(async ({ json }: { json: boolean }) => {
+      const { listUnknown } = await import('./unknown-replies.ts');
+      const { dataDirOf } = await import('../config/load.ts');
+      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
+      line.endsWith(await listUnknown(controlPath, json, process.stdout, process.stderr));
     });
 }
 
@@ -66,6 +87,7 @@ export async function classifyLines(
 
 interface Classified {
   given: Record<string, unknown>;
+  code: number;
   provider: string;
   verdict: Verdict;
 }
@@ -74,11 +96,12 @@ interface Classified {
 function classified(classifier: ReplyClassifier, { text }: InputLine): Classified {
   const { given, refusal, provider, mxHost } = readRefusal(text);
   const known = classifier.knows(provider) ? provider : classifier.providerOf(mxHost);
-  return { given, provider: known, verdict: classifier.classify(refusal, known) };
+  return { given, code: refusal.code, provider: known, verdict: classifier.classify(refusal, known) };
 }
 
-function jsonLine({ given, provider, verdict }: Classified): string {
-  const { class: replyClass, scope, move, treatAs, rule } = verdict;
+function jsonLine({ given, code, provider, verdict }: Classified): string {
+  const { class: replyClass, scope, move, rule } = verdict;
+  const treatAs = code >= 500 && move !== 'bounce' ? 'deferred' : null;
   const named = given.provider === undefined ? { provider: provider || null } : {};
   const said = { ...given, ...named, class: replyClass, scope, move, treat_as: treatAs, rule };
   return `${printableJson(JSON.stringify(said))}\n`;

@@ -236,7 +236,7 @@ function dataDirPath(dataDir: string, root: Node, file: string): string {
 function resolvePaths(config: Config, root: Node, file: string): Config {
   const dataDir = dataDirPath(config.data_dir, root, file);
   const below = (path: string): string => resolve(dataDir, path);
-  const { auth, database, delivery, storage, scheduler, log } = config;
+  const { auth, database, delivery, storage, scheduler, log, replies } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
   const caFile = scheduler.redis.tls_ca_file;
   return {
@@ -271,6 +271,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     },
     shaping: shapingPaths(config.shaping, below),
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
+    replies: { ...replies, file: replies.file && below(replies.file) },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

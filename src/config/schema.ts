@@ -341,6 +341,10 @@ const schema = {
       outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
     }).prefault({}),
   }).prefault({}),
+  replies: z.strictObject({
+    file: z.string().default('').describe('Rules of your own for what replies of hosts mean (docs/replies.md), tried before those of the installation, `config/replies.json`. Empty: none. Read again on reload.').meta(live),
+    unknown_kept: count(0, 100_000).default(1000).describe('Refusals that no rule knows are counted by their text for `protorelay replies unknown`: so many texts in each delivery thread, the rarest go. 0: none.').meta(live),
+  }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
     max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),

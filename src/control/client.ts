@@ -7,6 +7,7 @@ import type { ShardReport } from '../database/shard-setup.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
@@ -126,6 +127,10 @@ export class ControlClient implements QueueReader {
 
   standing(destinations: string[]): Promise<Standing> {
     return this.#call('standing', { destinations }) as Promise<Standing>;
+  }
+
+  unknownReplies(): Promise<UnknownReply[]> {
+    return this.#call('unknown_replies', {}) as Promise<UnknownReply[]>;
   }
 
   get suspensions(): SuspensionBook {

@@ -32,7 +32,7 @@ export interface LifecyclePorts {
   log: Log;
   graceMs(): number;
   /** Loads the config file anew; throws ConfigError. */
-  load(): LoadedConfig;
+  load(): LoadedConfig | Promise<LoadedConfig>;
   /** Called after a good reload, for what main itself uses (log level, grace). */
   reloaded(config: Config): void;
   /** Reopens main's own log. */
@@ -128,7 +128,7 @@ export class Lifecycle {
     tell('reloading');
     let loaded: LoadedConfig;
     try {
-      loaded = this.#ports.load();
+      loaded = await this.#ports.load();
     } catch (error) {
       const problems = (error as Partial<ConfigError>).problems ?? [(error as Error).message];
       log.error('relay.reload_refused', { problems });

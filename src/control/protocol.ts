@@ -133,6 +133,7 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('status'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('unknown_replies'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({
     id,

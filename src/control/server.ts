@@ -220,6 +220,8 @@ export class ControlServer {
         return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
       case 'shards':
         return (await target.shards?.()) ?? [];
+      case 'unknown_replies':
+        return (await target.unknownReplies?.()) ?? [];
       case 'reload':
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();

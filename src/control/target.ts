@@ -6,6 +6,7 @@ import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Rates } from '../report/minute-rates.ts';
 import type { DestinationStanding, Scheduler } from '../scheduler/scheduler.ts';
@@ -107,6 +108,8 @@ export interface ControlTarget extends QueueReader {
   suspensions?: SuspensionBook;
   /** What keeps mail for these destinations from going, as far as the relay knows. */
   standing?(destinations: string[]): Standing | Promise<Standing>;
+  /** Refusals that no rule knew, the most frequent first. */
+  unknownReplies?(): Promise<UnknownReply[]>;
 }
 
 export interface CountedQueue {

@@ -2,12 +2,14 @@
  * One queue database as its persistence thread sees it: the Database interface with the long reads cut into bounded
  * parts, so that other work goes on between them. One per shard.
  */
+
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
 import type { SuppressionAnswer, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { Band } from './bands.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -69,6 +71,7 @@ export interface QueueDatabase {
     selection: Selection,
     nowMs: number,
     after: string,
+    within: Band | null,
   ): Promise<OperateSlice>;
   /** Takes rules that are news, and answers with all there are. */
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;

@@ -5,6 +5,7 @@
  */
 
 import type { OutboxState } from '../mail/outbox-state.ts';
+import { type Band, cutsOf, PARTS } from './bands.ts';
 import type { QueueFilter, RecipientStatus, Selection } from './database.ts';
 import { type OperatedRow, QUEUE_LINE } from './outbox-rows.ts';
 import {
@@ -141,6 +142,8 @@ export interface SelectedRows {
   condition: Condition | null;
   /** The messages looked at: those after the first id, up to the second; null where others were left out. */
   range: [after: string, until: string] | null;
+  /** Where in the band after `next` the next slice begins; null: it begins a band, or there are none. */
+  within: Band | null;
 }
 
 /** The entries of a slice that are meant. @param most rows to look at. */
@@ -152,26 +155,73 @@ export function* selectRows(
 ): Asking<SelectedRows> {
   const chosen = compile(selection, dialect);
   const { range, matches, next } = yield* sliceAfter(chosen, dialect, after, most);
-  if (matches?.size === 0) return { rows: [], next, condition: null, range: null };
-  const found = yield* ask<Omit<SelectedRow, 'some'>>(
-    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
-     FROM ${dialect.outbox}${chosen.ofMails ? MAILS : ''}
-     WHERE ${range.sql} AND ${chosen.entry.sql} ORDER BY o.mail_id, o.destination`,
-    [...range.values, ...chosen.entry.values],
-  );
+  if (matches?.size === 0) return { rows: [], next, condition: null, range: null, within: null };
+  const found = yield* rowsIn(chosen, dialect, range);
   const rows: SelectedRow[] = [];
-  for (const row of found) {
-    const some = matches === null ? null : matchesIn(row, matches.get(row.id) ?? []);
-    if (some === null || some.length > 0) rows.push({ ...row, some });
+  for (const { id, destination, state, seqs, waiting, bounced } of found) {
+    const some = matches === null ? null : matchesIn({ state, seqs }, matches.get(id) ?? []);
+    if (some === null || some.length > 0) rows.push({ id, destination, state, seqs, waiting, bounced, some });
   }
   const isRange = matches === null && chosen.ids === null;
   return {
     rows,
     next,
     range: isRange ? [after, next ?? END] : null,
-    condition: matches === null && !chosen.ofMails ? allOf([range, chosen.entry]) : null,
+    condition: matches === null ? allOf([range, chosen.alone]) : null,
+    within: null,
   };
 }
+
+/**
+ * The entries of a part of a band that are meant (bands.ts).
+ * @param band null: a new one begins, with the messages after `after`. @param most entries that a part shall have.
+ */
+export function* selectPart(
+  selection: Selection,
+  dialect: Dialect,
+  after: string,
+  band: Band | null,
+  most: number,
+): Asking<SelectedRows> {
+  const chosen = compile(selection, dialect);
+  const { until, cuts } = band ?? (yield* bandAfter(chosen, dialect, after, most));
+  const [from, to, ...more] = cuts as [string, string, ...string[]];
+  const range = {
+    sql: 'o.mail_id > ? AND o.mail_id <= ? AND o.destination > ? AND o.destination <= ?',
+    values: [after, until, from, to],
+  };
+  const rows = from === to ? [] : yield* rowsIn(chosen, dialect, range);
+  const isLast = more.length === 0;
+  return {
+    rows: rows.map((row) => ({ ...row, some: null })),
+    next: !isLast ? after : until === END ? null : until,
+    range: null,
+    condition: allOf([range, chosen.alone]),
+    within: isLast ? null : { until, cuts: [to, ...more] },
+  };
+}
+
+function* bandAfter(chosen: Compiled, dialect: Dialect, after: string, most: number): Asking<Band> {
+  const { range, next } = yield* rangeAfter(chosen, dialect, after, most * PARTS);
+  const within = range('o.mail_id');
+  const counts = yield* ask<{ destination: string; n: number }>(
+    `SELECT o.destination, count(*) AS n FROM ${tablesOf(chosen, dialect)}
+     WHERE ${within.sql} AND ${chosen.entry.sql} GROUP BY o.destination ORDER BY o.destination`,
+    [...within.values, ...chosen.entry.values],
+  );
+  return { until: next ?? END, cuts: cutsOf(counts, most) };
+}
+
+function* rowsIn(chosen: Compiled, dialect: Dialect, range: Condition): Asking<Omit<SelectedRow, 'some'>[]> {
+  return yield* ask<Omit<SelectedRow, 'some'>>(
+    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
+     FROM ${tablesOf(chosen, dialect)}
+     WHERE ${range.sql} AND ${chosen.entry.sql} ORDER BY o.mail_id, o.destination`,
+    [...range.values, ...chosen.entry.values],
+  );
+}
+
+const tablesOf = ({ ofMails }: Compiled, { outbox }: Dialect): string => `${outbox}${ofMails ? MAILS : ''}`;
 
 /** In this order also where the optimizer of SQLite would choose another. */
 export const MAILS = ' CROSS JOIN mails m ON m.id = o.mail_id';

@@ -30,6 +30,8 @@ export interface Compiled {
   recipient: Condition | null;
   /** Whether `entry` speaks of mails. */
   ofMails: boolean;
+  /** The same as `entry`, on `o` alone. */
+  alone: Condition;
 }
 
 export function compile(selection: Selection, dialect: Dialect): Compiled {
@@ -80,6 +82,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
   return {
     ids: ids === undefined ? null : [...new Set(ids)].sort(),
     entry: allOf([...rows, ...mails, ...kept]),
+    alone: allOf([...rows, ...kept, ...(mails.length === 0 ? [] : [ofItsMail(allOf(mails))])]),
     recipient: meansRecipients(selection)
       ? allOf([
           ...plain('r.domain', domains?.map(domainPattern)),
@@ -89,6 +92,11 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
     ofMails: mails.length > 0,
   };
 }
+
+const ofItsMail = ({ sql, values }: Condition): Condition => ({
+  sql: `EXISTS (SELECT 1 FROM mails m WHERE m.id = o.mail_id AND ${sql})`,
+  values,
+});
 
 /** As it is stored, without angle brackets. */
 const bare = (messageId: string): string => messageId.replace(/^<(.*)>$/, '$1');

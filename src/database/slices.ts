@@ -5,6 +5,7 @@
 import { steadyMs } from '../base/steady.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
+import type { Band } from './bands.ts';
 import type {
   OperateAction,
   OperateBounds,
@@ -29,12 +30,14 @@ export interface OperateSlice {
   removed: RemovedEntry[];
   /** Ask again from here; null when done. */
   next: string | null;
+  /** Where in the band after `next`; null: at its beginning. */
+  within: Band | null;
 }
 
 /** The result of a slice that changed these rows. */
 export function operatedSlice(
   action: OperateAction,
-  { rows, next }: SelectedRows,
+  { rows, next, within }: SelectedRows,
   isNamed: boolean,
   removed: Removals,
   changes: ReadonlyMap<string, number> = changesOf(action, rows),
@@ -53,6 +56,7 @@ export function operatedSlice(
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
     removed: removed.entries(),
     next,
+    within,
   };
 }
 
@@ -96,7 +100,7 @@ export async function statsBySlices(slice: (after: string) => Promise<StatsSlice
 }
 
 export async function operateBySlices(
-  slice: (after: string) => Promise<OperateSlice>,
+  slice: (after: string, within: Band | null) => Promise<OperateSlice>,
   done: (part: OperatePart) => void = () => {},
   { after: from, forMs }: OperateBounds = { after: '', forMs: Number.POSITIVE_INFINITY },
 ): Promise<OperateResult> {
@@ -106,8 +110,9 @@ export async function operateBySlices(
   const sent: string[] = [];
   const queueIds: string[] = [];
   let next: string | null = from;
+  let within: Band | null = null;
   while (next !== null) {
-    const part: OperateSlice = await slice(next);
+    const part: OperateSlice = await slice(next, within);
     sum.rows += part.rows;
     sum.recipients += part.recipients;
     sum.sending += part.sending.length;
@@ -117,8 +122,9 @@ export async function operateBySlices(
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
-    next = part.next;
-    if (steadyMs() >= endMs) break;
+    ({ next, within } = part);
+    // Only whole bands are told: who asks goes on after a message.
+    if (within === null && steadyMs() >= endMs) break;
   }
   return {
     ...sum,

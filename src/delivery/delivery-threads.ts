@@ -9,6 +9,7 @@ import { readResults, writeJob } from '../mail/job-wire.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 
@@ -25,6 +26,13 @@ export interface DeliveryThreadsPorts {
   failed(error: Error): void;
 }
 
+/** A question to all threads. */
+interface Ask {
+  left: number;
+  answers: unknown[];
+  resolve(answers: unknown[]): void;
+}
+
 export class DeliveryThreads {
   readonly #ports: DeliveryThreadsPorts;
   readonly #threads: WorkerThreads<Job, ToDelivery, FromDelivery>;
@@ -32,7 +40,7 @@ export class DeliveryThreads {
 
   #asked = 0;
   /** Questions to all threads that not all have answered yet. */
-  readonly #asks = new Map<number, { left: number; jobs: Job[]; resolve(jobs: Job[]): void }>();
+  readonly #asks = new Map<number, Ask>();
 
   constructor(ports: DeliveryThreadsPorts) {
     this.#ports = ports;
@@ -60,7 +68,8 @@ export class DeliveryThreads {
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
-    else if (message.type === 'taken-back') this.#taken(message.ask, message.jobs);
+    else if (message.type === 'taken-back') this.#answered(message.ask, message.jobs);
+    else if (message.type === 'unknown-replies') this.#answered(message.ask, message.replies);
     else if (message.type === 'fault') this.#ports.fault(message.fault);
     else if (message.type === 'log') for (const line of message.lines) this.#ports.said(line);
   }
@@ -87,20 +96,29 @@ export class DeliveryThreads {
   async takeBack(meant: TakenBack): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
+    return (await this.#askAll<Job[]>((ask) => ({ type: 'take-back', ask, meant }))).flat();
+  }
+
+  /** Refusals that no rule knew, of each thread. */
+  unknownReplies(): Promise<UnknownReply[][]> {
+    return this.#askAll<UnknownReply[]>((ask) => ({ type: 'unknown-replies', ask }));
+  }
+
+  #askAll<Answer>(question: (ask: number) => ToDelivery): Promise<Answer[]> {
     const ask = ++this.#asked;
     return new Promise((resolve) => {
-      this.#asks.set(ask, { left: this.#threads.count, jobs: [], resolve });
-      this.postAll({ type: 'take-back', ask, meant });
+      this.#asks.set(ask, { left: this.#threads.count, answers: [], resolve: resolve as Ask['resolve'] });
+      this.postAll(question(ask));
     });
   }
 
-  #taken(ask: number, jobs: Job[]): void {
+  #answered(ask: number, answer: unknown): void {
     const asked = this.#asks.get(ask);
     if (asked === undefined) return;
-    asked.jobs.push(...jobs);
+    asked.answers.push(answer);
     if (--asked.left > 0) return;
     this.#asks.delete(ask);
-    asked.resolve(asked.jobs);
+    asked.resolve(asked.answers);
   }
 
   /** Forgets that these destinations failed: their next jobs are tried. */
@@ -124,7 +142,7 @@ export class DeliveryThreads {
   }
 
   stop(): Promise<void> {
-    for (const { jobs, resolve } of this.#asks.values()) resolve(jobs);
+    for (const { answers, resolve } of this.#asks.values()) resolve(answers);
     this.#asks.clear();
     return this.#threads.stop();
   }

@@ -1,7 +1,9 @@
 /** What a destination asks of its sender, and tells it. */
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
+import type { PeerReply } from '../mail/outcome.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
@@ -22,6 +24,8 @@ export interface DestinationPorts<Destination> {
   readonly tlsSession: (session: TlsSession) => void;
   now(): number;
   leaseHolds(job: Job): boolean;
+  /** What a 4xx or 5xx of a host means. */
+  readonly classify: (reply: PeerReply) => Verdict;
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
   outside(work: () => void): void;

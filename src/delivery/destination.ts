@@ -26,6 +26,7 @@ import { Suspension } from './suspension.ts';
 
 export class Destination implements SessionOwner {
   readonly key: string;
+  readonly classify: SessionOwner['classify'];
   recipientLimit = Number.POSITIVE_INFINITY;
   readonly #ports: DestinationPorts<Destination>;
   readonly #ready = new Deque<Attempt>();
@@ -48,6 +49,7 @@ export class Destination implements SessionOwner {
   constructor(key: string, ports: DestinationPorts<Destination>) {
     this.key = key;
     this.#ports = ports;
+    this.classify = ports.classify;
     this.#suspension = new Suspension(ports);
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();

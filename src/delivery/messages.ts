@@ -1,10 +1,12 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { FieldsOf, LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { RulesText } from '../feedback/rules-text.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
 export interface DeliveryThreadStart {
@@ -13,6 +15,8 @@ export interface DeliveryThreadStart {
   /** Slot of the client's TLS context. */
   tls: { client: number };
   gauges: SharedArrayBuffer;
+  /** Rules for replies. */
+  replies: readonly RulesText[];
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
   origin: number;
   notBeforeMs: number;
@@ -40,6 +44,8 @@ export type FromDelivery =
   | { type: 'log'; lines: LogLine[] }
   /** Answer to 'take-back': jobs that no connection had begun. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
+  /** Answer to 'unknown-replies'. */
+  | { type: 'unknown-replies'; ask: number; replies: UnknownReply[] }
   /** A program error that ended a dialog. */
   | { type: 'fault'; fault: FieldsOf<'delivery.fault'> }
   /** Answer to 'drain': jobs that were never begun, to be released. */
@@ -48,7 +54,10 @@ export type FromDelivery =
 export type ToDelivery =
   /** Jobs, as written by mail/job-wire. */
   | { type: 'jobs'; wire: Wire; count: number }
-  | { type: 'config'; config: Config }
+  /** A reload. `replies` is null where the rules before stay. */
+  | { type: 'config'; config: Config; replies: readonly RulesText[] | null }
+  /** Which replies did no rule know? */
+  | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }

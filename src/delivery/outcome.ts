@@ -3,6 +3,7 @@ import { printable } from '../base/printable.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import { type Peer, peerText } from '../mail/peer.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
 import type { Secrets } from './client/secrets.ts';
 import type { Fault } from './client/state.ts';
@@ -39,12 +40,37 @@ export function deferred(reason: DeferralReason, reply: PeerReply | null, detail
     : { kind: 'deferred', reason, reply, detail, retryAtMs: 0 };
 }
 
-/** The deferral that a fault means. */
-export function deferredBy({ reason, reply, detail, peer }: Fault): Outcome {
+/** The outcome that a fault means: a deferral, unless an operator's rule bounces such a 4xx. */
+export function outcomeBy(fault: Fault): Outcome {
+  const { reason, reply, detail, peer, verdict } = fault;
+  if (reply !== null && reply.code < 500 && verdict?.move === 'bounce')
+    return bouncedBy(reply, verdict, detail);
   const outcome = deferred(reason, reply, detail);
   if (reply === null && peer !== undefined) outcome.peer = peer;
+  if (verdict !== undefined) outcome.verdict = waiting(verdict);
   return outcome;
 }
+
+/** The verdict on what does not bounce, whatever the reply alone would mean. */
+export const waiting = (verdict: Verdict): Verdict =>
+  verdict.move === 'bounce' ? { ...verdict, move: 'retry_later' } : verdict;
+
+function bouncedBy(reply: PeerReply, verdict: Verdict, detail: string, status = '5.0.0'): Outcome {
+  return {
+    kind: 'bounced',
+    reason: reply.code < 500 ? 'peer_4xx' : 'peer_5xx',
+    reply,
+    status: reply.enhanced || status,
+    detail,
+    verdict,
+  };
+}
+
+const UNKNOWN_4XX: Verdict = { class: 'unknown', scope: 'message', move: 'retry_later', rule: null };
+const UNKNOWN_5XX: Verdict = { ...UNKNOWN_4XX, move: 'bounce' };
+
+/** What a refusal means to whoever has no rules. */
+export const byFirstDigit = ({ code }: PeerReply): Verdict => (code < 500 ? UNKNOWN_4XX : UNKNOWN_5XX);
 
 /** The outcome of a program error: no message is to blame. @param at the place, as in the log. */
 export function internal(at: string): Outcome {
@@ -68,6 +94,8 @@ export interface Standing {
   readonly secure: boolean;
   /** Whether it is in the clear although TLS was wanted: the handshake or STARTTLS failed, now or lately. */
   readonly fellBack: boolean;
+  /** What the reply of this host means, as the rules for replies say. */
+  classify(reply: PeerReply): Verdict;
 }
 
 /**
@@ -76,13 +104,18 @@ export interface Standing {
  */
 export function refusalOf(reply: PeerReply, asked: Asked, standing: Standing): Outcome {
   const detail = replyLine(reply);
-  if (reply.code < 500) return { kind: 'deferred', reason: 'peer_4xx', reply, detail, retryAtMs: 0 };
-  if (insistsOnTls(reply, asked, standing)) {
+  const verdict = standing.classify(reply);
+  const isPermanent = reply.code >= 500;
+  if (isPermanent && insistsOnTls(reply, asked, standing)) {
     const why = standing.fellBack ? 'after TLS with it failed' : 'and it wants TLS';
-    return deferred('tls_failed', reply, `refused in the clear, ${why}: ${detail}`);
+    const text = `refused in the clear, ${why}: ${detail}`;
+    return { ...deferred('tls_failed', reply, text), verdict: waiting(verdict) };
   }
-  if (asked === 'greeting' || asked === 'hello') return deferred('peer_refused', reply, detail);
-  return { kind: 'bounced', reason: 'peer_5xx', reply, status: reply.enhanced || '5.0.0', detail };
+  // That says nothing of a message; what it leads to once every host was asked, `outcomeOf` says.
+  if (asked === 'greeting' || asked === 'hello')
+    return { ...deferred(isPermanent ? 'peer_refused' : 'peer_4xx', reply, detail), verdict };
+  if (verdict.move === 'bounce') return bouncedBy(reply, verdict, detail);
+  return { ...deferred(isPermanent ? 'peer_5xx' : 'peer_4xx', reply, detail), verdict };
 }
 
 /**
@@ -102,13 +135,15 @@ export function saysOutOfSequence({ code, enhanced }: PeerReply): boolean {
 /**
  * The outcome of an attempt for which no host gave a session.
  * @param fault the one, of all hosts' faults, that leaves most hope.
- * @param bounceRefusals as delivery.greeting_refusal says; a host that answers 521 takes no mail at all (RFC 7504).
+ * @param bounceRefusals as delivery.greeting_refusal says, for what no rule takes for temporary; a host that answers 521
+ *   takes no mail at all (RFC 7504).
  */
 export function outcomeOf(fault: Fault, bounceRefusals: boolean): Outcome {
-  const { reason, reply, detail } = fault;
-  if (reason === 'peer_refused' && reply !== null && (bounceRefusals || reply.code === 521))
-    return { kind: 'bounced', reason: 'peer_5xx', reply, status: reply.enhanced || '5.3.2', detail };
-  return deferredBy(fault);
+  const { reason, reply, detail, verdict = null } = fault;
+  if (reason !== 'peer_refused' || reply === null) return outcomeBy(fault);
+  const isOver = reply.code === 521 || (bounceRefusals && (verdict === null || verdict.move === 'bounce'));
+  if (!isOver) return outcomeBy(fault);
+  return bouncedBy(reply, { ...(verdict ?? UNKNOWN_5XX), move: 'bounce' }, detail, '5.3.2');
 }
 
 /**

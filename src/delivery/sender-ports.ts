@@ -2,7 +2,9 @@
 import type { Config } from '../config/schema.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
+import type { PeerReply } from '../mail/outcome.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
@@ -41,6 +43,8 @@ export interface SenderPorts {
   /** The time of day; default: `now`. */
   wall?(): number;
   leaseHolds(job: Job): boolean;
+  /** What a 4xx or 5xx of a host means; absent: what its first digit says. */
+  classify?: (reply: PeerReply) => Verdict;
   random(): number;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;

@@ -10,6 +10,7 @@ import { LineBudget } from '../base/calm-log.ts';
 import type { Log, LogEvent, LogLine } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { ThreadReplies } from '../feedback/thread-replies.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { readJobs } from '../mail/job-wire.ts';
 import { QueueIds } from '../mail/queue-id.ts';
@@ -60,6 +61,9 @@ const say = (event: LogEvent, fields: object): void => {
   });
 };
 const log: Log = { debug: say, info: say, warn: say, error: say };
+const replies = new ThreadReplies(start.replies, start.config.replies.unknown_kept, (error) => {
+  log.error('replies.rules_unusable', { error });
+});
 const transcripts = new Transcripts(start.name, log, start.config);
 
 /** Kept, with its cache, over a reload that does not change the dns section. */
@@ -157,6 +161,7 @@ const sender: Sender = new Sender({
   wall: Date.now,
   // Not by the time of the loop turn, because the process may have stood still since then.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
+  classify: (reply) => replies.classify(reply),
   random: Math.random,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
@@ -182,7 +187,15 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'config':
       transcripts.reconfigure(message.config);
+      replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'unknown-replies':
+      port.postMessage({
+        type: 'unknown-replies',
+        ask: message.ask,
+        replies: replies.unknown(),
+      } satisfies FromDelivery);
       break;
     case 'resume':
       sender.resume(message.destinations);

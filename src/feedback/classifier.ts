@@ -1,14 +1,14 @@
 /**
  * What a refusal means. The text is searched once for the tokens of all rules; of the rules that match, the first one
- * counts. What was asked before is remembered. A 4xx is never bounced, whatever a rule says, and what no rule knows goes
- * by its first digit.
+ * counts. What was asked before is remembered. No rule as shipped bounces a 4xx; what no rule knows goes by its first
+ * digit.
  */
+import type { Verdict } from '../mail/verdict.ts';
+import type { ReplyRule, ReplyRules } from './compiled-rules.ts';
 import { enhancedNumber, within } from './conditions.ts';
 import type { Expression, Pattern } from './pattern.ts';
 import { squashed } from './reply-text.ts';
-import type { ReplyRule, ReplyRules } from './rules-file.ts';
 import { TokenFinder } from './token-finder.ts';
-import type { Verdict } from './vocabulary.ts';
 
 const REMEMBERED = 4096;
 
@@ -25,8 +25,8 @@ export interface Refusal {
 type Verdicts = readonly [temporary: Verdict, permanent: Verdict];
 
 const UNKNOWN: Verdicts = [
-  { class: 'unknown', scope: 'message', move: 'retry_later', treatAs: null, rule: null },
-  { class: 'unknown', scope: 'message', move: 'bounce', treatAs: null, rule: null },
+  { class: 'unknown', scope: 'message', move: 'retry_later', rule: null },
+  { class: 'unknown', scope: 'message', move: 'bounce', rule: null },
 ];
 
 /** What a token in the text says: its rule matches, or one of the sets of an expression is in the text. */
@@ -163,14 +163,20 @@ function hintsOf(pattern: Pattern | null, rule: number): Hint[] {
   return [...plain, ...tried];
 }
 
-function verdictsOf({ class: replyClass, scope, move, isDeferred, id }: ReplyRule): Verdicts {
+function verdictsOf({
+  class: replyClass,
+  scope,
+  move,
+  isDeferred,
+  bouncesTemporary,
+  id,
+}: ReplyRule): Verdicts {
   const common = { class: replyClass, scope, rule: id };
-  const kept = move === 'slow_down' ? 'retry_later' : move;
+  const bounces = move === 'bounce';
+  const deferred = bounces || move === 'slow_down' ? 'retry_later' : move;
   return [
-    { ...common, move: move === 'bounce' ? 'retry_later' : move, treatAs: null },
-    isDeferred
-      ? { ...common, move: kept, treatAs: 'deferred' }
-      : { ...common, move: 'bounce', treatAs: null },
+    { ...common, move: bounces && !bouncesTemporary ? 'retry_later' : move },
+    { ...common, move: isDeferred ? deferred : 'bounce' },
   ];
 }
 

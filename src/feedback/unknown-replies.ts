@@ -2,25 +2,15 @@
  * Counts replies that no rule knows, by their normalised text, so that an operator sees which rule is missing. Bounded:
  * when it is full, what was seen least (and longest ago) makes room.
  */
+import { keyOf, type UnknownReply } from '../mail/unknown-reply.ts';
 import type { Refusal } from './classifier.ts';
 import { normalised } from './reply-text.ts';
 
 /** How many are looked at for the rarest, so that each of a flood of new texts costs little. */
 const LOOKED_AT = 64;
 
-export interface UnknownReply {
-  provider: string;
-  code: number;
-  enhanced: string;
-  /** As normalised: {ip}, {email}, {host}, {id}, {time}, {n}. */
-  text: string;
-  count: number;
-  /** The last of them, as the peer wrote it. */
-  example: string;
-}
-
 export class UnknownReplies {
-  readonly #kept: number;
+  #kept: number;
   readonly #replies = new Map<string, UnknownReply>();
 
   /** @param kept how many different ones, `replies.unknown_kept`; 0 counts nothing. */
@@ -28,10 +18,16 @@ export class UnknownReplies {
     this.#kept = kept;
   }
 
+  /** Sets how many are kept; those seen least go. */
+  keep(kept: number): void {
+    this.#kept = kept;
+    while (this.#replies.size > kept) this.#makeRoom();
+  }
+
   add({ code, enhanced, text }: Refusal, provider: string): void {
     if (this.#kept === 0) return;
     const plain = normalised(text);
-    const key = `${provider} ${code} ${enhanced} ${plain}`;
+    const key = keyOf({ provider, code, enhanced, text: plain });
     const seen = this.#replies.get(key);
     if (seen === undefined) {
       if (this.#replies.size >= this.#kept) this.#makeRoom();

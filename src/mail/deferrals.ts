@@ -20,6 +20,7 @@ interface Deferral {
 
 export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   peer_4xx: { status: '0.0', whose: 'peer', pause: 'schedule' },
+  peer_5xx: { status: '0.0', whose: 'peer', pause: 'schedule' },
   peer_refused: { status: '3.2', whose: 'peer', pause: 'schedule' },
   connect_failed: { status: '4.1', whose: 'peer', pause: 'schedule' },
   connection_lost: { status: '4.2', whose: 'peer', pause: 'schedule' },

@@ -5,6 +5,7 @@ import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
 import type { BounceReason, DeferralReason, Outcome, OutcomeGroup, PeerReply } from './outcome.ts';
 import type { Peer } from './peer.ts';
+import type { ReplyClass, ReplyMove, ReplyScope, Verdict } from './verdict.ts';
 
 /** Appends the job; `readJobs` takes it off again. */
 export function writeJob(wire: Wire, job: Job): void {
@@ -208,10 +209,12 @@ function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
     case 'deferred':
       wire.push(outcome.reason, outcome.detail, outcome.retryAtMs);
       writePeer(wire, outcome.peer);
+      writeVerdict(wire, outcome.verdict);
       break;
     case 'bounced':
       wire.push(outcome.reason, outcome.detail, outcome.status);
       writePeer(wire, outcome.peer);
+      writeVerdict(wire, outcome.verdict);
       break;
     default:
       outcome satisfies never;
@@ -233,6 +236,8 @@ function readGroup(r: WireReader): OutcomeGroup {
   const peer = readPeer(r);
   if (peer !== null) outcome.peer = peer;
   if (reply !== null) outcome.reply = reply;
+  const verdict = readVerdict(r);
+  if (verdict !== null) outcome.verdict = verdict;
   return { seqs, outcome };
 }
 
@@ -251,4 +256,20 @@ function writePeer(wire: Wire, peer: Peer | undefined): void {
 function readPeer(r: WireReader): Peer | null {
   const host = r.optional<string>();
   return host === null ? null : { host, address: r.text(), port: r.number(), source: r.text() };
+}
+
+function writeVerdict(wire: Wire, verdict: Verdict | undefined): void {
+  if (verdict === undefined) wire.push(null);
+  else wire.push(verdict.class, verdict.scope, verdict.move, verdict.rule);
+}
+
+function readVerdict(r: WireReader): Verdict | null {
+  const replyClass = r.optional<ReplyClass>();
+  if (replyClass === null) return null;
+  return {
+    class: replyClass,
+    scope: r.text() as ReplyScope,
+    move: r.text() as ReplyMove,
+    rule: r.optional<string>(),
+  };
 }

@@ -3,6 +3,7 @@
  * once (I2).
  */
 import type { Peer } from './peer.ts';
+import type { Verdict } from './verdict.ts';
 
 export interface PeerReply {
   /** 250, 451 … */
@@ -17,6 +18,8 @@ export interface PeerReply {
 /** Why a recipient goes back to the queue. It is stored, so that `queue show` can say why the recipient waits. */
 export type DeferralReason =
   | 'peer_4xx'
+  /** A 5xx that means no more than a 4xx, as the rules for replies say. */
+  | 'peer_5xx'
   /** The host refuses to talk to us (a 5xx to greeting or EHLO): that says nothing of the message. */
   | 'peer_refused'
   | 'connect_failed'
@@ -44,6 +47,8 @@ export type DeferralReason =
 
 export type BounceReason =
   | 'peer_5xx'
+  /** A rule of an operator for replies says that it is over. */
+  | 'peer_4xx'
   | 'no_such_domain'
   | 'null_mx'
   | 'mail_loop'
@@ -81,6 +86,8 @@ export type Outcome =
       /** Who was asked, where there is no reply to say so. */
       peer?: Peer;
       detail: string;
+      /** What the reply means; absent where none about mail was given. */
+      verdict?: Verdict;
       retryAtMs: number;
     }
   | {
@@ -91,6 +98,7 @@ export type Outcome =
       /** Enhanced status for the DSN, '5.1.2'. */
       status: string;
       detail: string;
+      verdict?: Verdict;
     };
 
 /** Recipients (by their seq within the message) with the same outcome; 10,000 equal fates are one group. */

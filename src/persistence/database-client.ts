@@ -346,7 +346,7 @@ export class DatabaseClient implements Database {
     bounds?: OperateBounds,
   ): Promise<OperateResult> {
     return operateBySlices(
-      (after) => this.#again({ kind: 'operate', action, selection, nowMs, after }),
+      (after, within) => this.#again({ kind: 'operate', action, selection, nowMs, after, within }),
       done,
       bounds,
     );

@@ -254,7 +254,7 @@ export class QueueThread {
       case 'stats':
         return database.statsSlice(task.after, task.nowMs);
       case 'operate':
-        return database.operateSlice(task.action, task.selection, task.nowMs, task.after);
+        return database.operateSlice(task.action, task.selection, task.nowMs, task.after, task.within);
       case 'compact':
         return database.compact();
       case 'checkpoint':

@@ -1,6 +1,8 @@
 /** What the main thread asks of the persistence pool, and how faults come back. */
+
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
+import type { Band } from '../database/bands.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -83,6 +85,7 @@ export type Task =
       selection: Selection;
       nowMs: number;
       after: string;
+      within: Band | null;
     }
   | { kind: 'checkpoint' }
   | { kind: 'compact' }

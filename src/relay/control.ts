@@ -17,6 +17,7 @@ import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import { judged } from '../mail/selection.ts';
+import { mergeUnknown } from '../mail/unknown-reply.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -38,6 +39,8 @@ export function relayControl(
   takeBack: (selection: Selection) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
+  /** How many refusals that no rule knew are told. */
+  unknownKept: () => number,
   /** What keeps all mail in the queue. */
   holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
 ): ControlTarget {
@@ -54,6 +57,7 @@ export function relayControl(
       ...holds(),
       destinations: destinations.map((destination) => scheduler.standing(destination)),
     }),
+    unknownReplies: async () => mergeUnknown(await deliveries.unknownReplies(), unknownKept()),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),

@@ -75,6 +75,7 @@ export class Relay {
       place,
       pressure,
       queue,
+      replies,
       routes,
       scheduler,
       sessions,
@@ -122,6 +123,7 @@ export class Relay {
         ownListeners: hostListeners(place, this.addresses),
         stsDir: stsDir(place),
         begun: begunOf(thread),
+        replies: replies.texts,
         name: `${place.process}.${thread}`,
       })),
     );
@@ -290,7 +292,7 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, replies, sessions, shares, tls, tlsReports } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = tls.reconfigure(config);
@@ -301,8 +303,9 @@ export class Relay {
     tlsReports.reconfigure(config);
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
-    deliveries.postAll({ type: 'config', config });
-    return { applied, needsRestart, problems };
+    const wrongRules = replies.reconfigure(config);
+    deliveries.postAll({ type: 'config', config, replies: wrongRules.length > 0 ? null : replies.texts });
+    return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 
   /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */

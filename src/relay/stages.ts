@@ -51,6 +51,7 @@ import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts
 import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
 import { onlyPlace } from './place.ts';
+import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
@@ -93,6 +94,7 @@ export class Stages {
   readonly logins: LoginDesk;
   readonly deliveries: DeliveryThreads;
   readonly events: EventLog;
+  readonly replies: RelayReplies;
   readonly rates = new MinuteRates(steadyMs);
   readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
@@ -111,6 +113,7 @@ export class Stages {
     this.place = place ?? onlyPlace(config);
     this.config = config;
     this.log = mailLog(log);
+    this.replies = new RelayReplies(config);
     this.tls = new TlsContexts({ config, log, secret: this.place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
@@ -282,6 +285,7 @@ export class Stages {
       (selection) => takeBack(this.undelivered, selection),
       this.gauges,
       this.unsettled,
+      () => this.config.replies.unknown_kept,
       () => this.#holds(),
     );
   }

@@ -1,6 +1,7 @@
 /** What stands in the lines of the event files (docs/events.md). */
 import type { MailClass } from '../mail/attributes.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
+import type { ReplyClass, ReplyMove, ReplyScope } from '../mail/verdict.ts';
 
 interface Common {
   /** When the line was made, RFC 3339 in UTC. */
@@ -12,7 +13,8 @@ interface Common {
 interface AttributeFields {
   tenant?: string;
   campaign?: string;
-  class?: MailClass;
+  /** `class` is that of a reply. */
+  mail_class?: MailClass;
   pool?: string;
   metadata?: Record<string, unknown>;
   deadline_at?: string;
@@ -89,8 +91,17 @@ export interface DeliveredEvent extends RecipientEvent {
   type: 'delivered';
 }
 
+/** What the reply means (docs/replies.md); only with a reply that refuses. */
+interface RefusedEvent extends RecipientEvent {
+  class?: ReplyClass;
+  scope?: ReplyScope;
+  move?: ReplyMove;
+  /** The id of the rule that says so; absent for the class unknown. */
+  rule?: string;
+}
+
 /** The recipient stays in the queue. */
-export interface DeferredEvent extends RecipientEvent {
+export interface DeferredEvent extends RefusedEvent {
   type: 'deferred';
   reason: DeferralReason;
   detail: string;
@@ -98,7 +109,7 @@ export interface DeferredEvent extends RecipientEvent {
 }
 
 /** The recipient failed for good, or was never tried because it is on the suppression list; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
-export interface BouncedEvent extends RecipientEvent {
+export interface BouncedEvent extends RefusedEvent {
   type: 'bounced' | 'expired' | 'suppressed';
   reason: BounceReason;
   detail: string;

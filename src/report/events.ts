@@ -13,6 +13,7 @@ import { isExpiry, type Outcome, type PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
 import type { DeliveryEvent } from './event-types.ts';
@@ -192,10 +193,14 @@ function describe(outcome: Outcome): string {
     case 'deferred':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}`
+        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}` +
+        meaning(outcome.verdict)
       );
     case 'bounced':
-      return `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}${reply(outcome.reply, outcome.peer)}`;
+      return (
+        `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
+        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}`
+      );
   }
 }
 
@@ -206,12 +211,12 @@ const text = (name: string, value: string | undefined): string => (value ? `,"${
 const said = (messageId: string | undefined, user: string | undefined, envid: string | undefined): string =>
   text('message_id', messageId) + text('user', user) + (envid ? text('envid', decodeXtext(envid)) : '');
 
-/** Metadata is put in as the JSON it is. */
+/** Metadata is put in as the JSON it is. `class` is what a reply means. */
 function attributes(given: Attributes | undefined): string {
   if (given === undefined) return '';
   const { metadata, deadlineMs } = given;
   return (
-    TEXT_ATTRIBUTES.map((name) => text(name, given[name])).join('') +
+    TEXT_ATTRIBUTES.map((name) => text(name === 'class' ? 'mail_class' : name, given[name])).join('') +
     (metadata === undefined ? '' : `,"metadata":${printableJson(metadata)}`) +
     (deadlineMs === undefined ? '' : `,"deadline_at":"${new Date(deadlineMs).toISOString()}"`)
   );
@@ -231,6 +236,12 @@ function reply(given: PeerReply | undefined, asked?: Peer): string {
   if (given === undefined) return asked === undefined ? '' : peerFields(asked);
   const enhanced = given.enhanced === '' ? '' : ` ${given.enhanced}`;
   return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peerFields(given.peer)}`;
+}
+
+function meaning(verdict: Verdict | undefined): string {
+  if (verdict === undefined) return '';
+  const { class: replyClass, scope, move, rule } = verdict;
+  return `,"class":"${replyClass}","scope":"${scope}","move":"${move}"${text('rule', rule ?? '')}`;
 }
 
 function peerFields({ host, address, port, source }: Peer): string {

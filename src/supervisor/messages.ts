@@ -8,6 +8,7 @@ import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import type { UnknownReply } from '../mail/unknown-reply.ts';
 
 /** The first message: all that a relay process needs to start. */
 export interface ProcessStart {
@@ -42,6 +43,8 @@ export interface Questions {
   operate: { ask: { action: OperateAction; selection: Selection; after: string }; answer: Operated };
   /** What keeps mail for these destinations from going. */
   standing: { ask: string[]; answer: Standing };
+  /** Refusals that no rule knew. */
+  unknownReplies: { ask: null; answer: UnknownReply[] };
   /** An operator began or ended these rules. The answer names shards that could not be told. */
   suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */

@@ -186,6 +186,8 @@ class RelayProcess {
         return control.operate(message.ask.action, message.ask.selection, message.ask.after);
       case 'standing':
         return Promise.resolve(control.standing?.(message.ask) ?? { holds: [], rules: [], destinations: [] });
+      case 'unknownReplies':
+        return control.unknownReplies?.() ?? Promise.resolve([]);
       case 'suspensions':
         return relay.takeSuspensions(message.ask);
       case 'reload':

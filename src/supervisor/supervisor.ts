@@ -25,6 +25,7 @@ import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { nameOf } from '../mail/operator-action.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import { mergeUnknown } from '../mail/unknown-reply.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
@@ -274,6 +275,10 @@ export class Supervisor {
         rollup.standing(
           await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
         ),
+      unknownReplies: async () => {
+        const parts = this.#answering().map((child) => child.ask('unknownReplies', null));
+        return mergeUnknown(await Promise.all(parts), this.#config.replies.unknown_kept);
+      },
       status: async () => {
         const counting = this.#askable(this.#answering());
         const parts = this.#answering().map((child) => child.ask('status', counting.includes(child)));

@@ -8,7 +8,8 @@ import { test } from 'node:test';
 import { MAX_LINE } from '../../src/cli/input-lines.ts';
 import { classifyLines } from '../../src/cli/replies.ts';
 import { ReplyClassifier } from '../../src/feedback/classifier.ts';
-import { loadReplyRules, SHIPPED_RULES } from '../../src/feedback/rules-file.ts';
+import { loadReplyRules } from '../../src/feedback/rules-file.ts';
+import { SHIPPED_RULES } from '../../src/feedback/rules-text.ts';
 import { run } from '../support/child.ts';
 import { MAIN } from '../support/relay-fixture.ts';
 

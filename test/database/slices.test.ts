@@ -22,6 +22,7 @@ test('parts of an action that were done are told although a later one fails', as
         },
       ],
       next: 'q1',
+      within: null,
     };
   };
   const operated = operateBySlices(slice, ({ destinations, removed }) =>

@@ -10,6 +10,7 @@ import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.t
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
 import type { DialogLine } from '../../src/delivery/client/transcript.ts';
+import { byFirstDigit } from '../../src/delivery/outcome.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
@@ -81,6 +82,7 @@ class Peer {
         return peer.turn;
       },
       careful: new RememberedHosts(),
+      classify: byFirstDigit,
       hasOthers: () => false,
       works: () => {},
       arena: {} as Arena,

@@ -14,6 +14,7 @@ import type { FromDelivery } from '../../src/delivery/messages.ts';
 import { Dns } from '../../src/delivery/names/dns.ts';
 import { ownAddresses } from '../../src/delivery/names/own-addresses.ts';
 import { ValidatedDns } from '../../src/delivery/names/validated-dns.ts';
+import { byFirstDigit } from '../../src/delivery/outcome.ts';
 import { Router } from '../../src/delivery/route.ts';
 import { validates } from '../../src/delivery/security/dane.ts';
 import type { MtaSts } from '../../src/delivery/security/mta-sts.ts';
@@ -77,6 +78,8 @@ export class Harness {
   /** Added to the real clock. */
   clockOffsetMs = 0;
   leasesHold = true;
+  /** What refusals mean. */
+  classify = byFirstDigit;
   /** Else an error of ours in a dialog fails the test. */
   expectsFaults = false;
   readonly faults: { at: string; error: unknown }[] = [];
@@ -130,6 +133,7 @@ export class Harness {
       post: (message) => this.#post(message),
       now: () => Date.now() + this.clockOffsetMs,
       leaseHolds: () => this.leasesHold,
+      classify: (reply) => this.classify(reply),
       random: () => 0.5,
       fault: ({ at, error }) => {
         if (!this.expectsFaults) throw error;

@@ -4,6 +4,7 @@ import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.t
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
 import type { DialogReader } from '../../src/delivery/client/transcript.ts';
+import { byFirstDigit } from '../../src/delivery/outcome.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
@@ -40,6 +41,7 @@ export class Peer {
     const peer = this;
     const owner: SessionOwner = {
       careful: this.careful,
+      classify: byFirstDigit,
       hasOthers: () => this.others,
       works: () => {},
       get turn() {

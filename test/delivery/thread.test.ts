@@ -13,6 +13,7 @@ import {
 import { steadyMs } from '../../src/base/steady.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
+import { readRulesTexts } from '../../src/feedback/rules-text.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { readResults, writeJob } from '../../src/mail/job-wire.ts';
 import type { Wire } from '../../src/mail/message-wire.ts';
@@ -32,6 +33,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
     arena: arena.buffer,
     tls: { client: tlsSlot() },
     gauges: gauges.buffer,
+    replies: readRulesTexts(''),
     origin: 3,
     notBeforeMs: 0,
     stsDir: join(folder, 'mta-sts'),

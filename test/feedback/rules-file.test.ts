@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ReplyClassifier } from '../../src/feedback/classifier.ts';
-import { loadReplyRules, SHIPPED_RULES } from '../../src/feedback/rules-file.ts';
+import { compileRules } from '../../src/feedback/compiled-rules.ts';
+import { loadReplyRules } from '../../src/feedback/rules-file.ts';
+import { readRulesText, SHIPPED_RULES } from '../../src/feedback/rules-text.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'reply-rules-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -44,6 +46,11 @@ const WRONG: [what: string, rules: object[], said: RegExp][] = [
   ['no source', [{ ...RULE, source: undefined }], /^2: rules\[0\]: source|^2: rules\[0\]\.source/],
   ['a code of no refusal', [{ ...RULE, code: '250' }], /^2: rules\[0\]\.code: "250" is no code/],
   ['an enhanced code that is none', [{ ...RULE, enhanced: '5.7' }], /^2: rules\[0\]\.enhanced: "5\.7"/],
+  [
+    'what is to bounce and to wait',
+    [{ ...RULE, treat_as: 'deferred' }],
+    /^2: rules\[0\]\.treat_as: .*exclude each other/,
+  ],
   [
     'a look-ahead',
     [{ ...RULE, pattern: 'purple(?=x)' }],
@@ -109,12 +116,28 @@ test('rules of one’s own come before the shipped ones, and providers of one’
   const classifier = new ReplyClassifier(loadReplyRules([FILE, SHIPPED_RULES]));
   const refusal = { code: 550, enhanced: '5.1.1', text: 'No such user' };
   assert.equal(classifier.classify(refusal, 'tiny').rule, 'own');
-  assert.equal(classifier.classify(refusal, 'tiny').treatAs, 'deferred');
+  assert.equal(classifier.classify(refusal, 'tiny').move, 'retry_later');
   assert.equal(classifier.classify(refusal, '').class, 'invalid_recipient');
   writeFileSync(FILE, JSON.stringify({ providers: { tiny: ['mx.tiny.example'] }, rules: [] }));
   const providers = new ReplyClassifier(loadReplyRules([FILE, SHIPPED_RULES]));
   assert.equal(providers.providerOf('a.mx.tiny.example'), 'tiny');
   assert.equal(providers.providerOf('aspmx.l.google.com'), 'google');
+});
+
+test('a 4xx bounces by a rule of an operator that names nothing but 4xx', () => {
+  const move = (code: number, ...rules: object[]): string =>
+    new ReplyClassifier(loadReplyRules([write(...rules)])).classify(
+      { code, enhanced: '', text: 'a purple elephant' },
+      '',
+    ).move;
+  assert.equal(move(450, { ...RULE, code: ['45x', '421'] }), 'bounce');
+  assert.equal(move(421, { ...RULE, code: ['45x', '421'] }), 'bounce');
+  assert.equal(move(450, { ...RULE, code: ['45x', '550'] }), 'retry_later');
+  assert.equal(move(450, { ...RULE, enhanced: '4.2.0' }, { ...RULE, id: 'b' }), 'retry_later');
+  const [text] = [readRulesText(write({ ...RULE, code: '4xx' }))];
+  const shipped = new ReplyClassifier(compileRules([{ ...text, isOwn: false }]));
+  const refusal = { code: 450, enhanced: '', text: 'a purple elephant' };
+  assert.equal(shipped.classify(refusal, '').move, 'retry_later', 'no data file does that');
 });
 
 test('a 4xx that a rule would bounce waits', () => {

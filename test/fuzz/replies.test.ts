@@ -6,6 +6,7 @@ import { configSchema } from '../../src/config/schema.ts';
 import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
+import { byFirstDigit } from '../../src/delivery/outcome.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Arena } from '../../src/native.ts';
@@ -93,6 +94,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         let turn = 0;
         const owner: SessionOwner = {
           careful: new RememberedHosts(),
+          classify: byFirstDigit,
           hasOthers: () => others,
           works: () => {},
           get turn() {

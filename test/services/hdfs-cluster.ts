@@ -60,7 +60,8 @@ export class HdfsCluster {
     this.#dir = mkdtempSync(join(tmpdir(), 'hdfs-'));
     // Jersey 1, as Hadoop has it, looks into java.lang.
     const opens = ['--add-opens', 'java.base/java.lang=ALL-UNNAMED'];
-    const args = ['-Xmx640m', ...opens, '-cp', classpath, join(FOLDER, 'MiniHdfs.java'), this.#dir];
+    const quick = ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC'];
+    const args = ['-Xmx640m', ...quick, ...opens, '-cp', classpath, join(FOLDER, 'MiniHdfs.java'), this.#dir];
     this.#child = spawn('java', args, { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-2000);

@@ -62,7 +62,7 @@ test('what is sent lacks the fields, in memory and in a file; events have what t
     assert.equal(sentTo(to), `Subject: a\r\nTo: b\r\n\r\n${body}`);
     assert.equal(event.size_bytes, 21 + body.length);
     const accepted = relay.events.events.find((one) => one.type === 'accepted' && one.queue_id === queueId);
-    for (const { tenant, campaign, class: kind, pool, metadata: data } of [event, accepted ?? {}])
+    for (const { tenant, campaign, mail_class: kind, pool, metadata: data } of [event, accepted ?? {}])
       assert.deepEqual(
         [tenant, campaign, kind, pool, data],
         ['shop', 'spring', 'bulk', undefined, { order: { id: 7 } }],

@@ -318,6 +318,12 @@ export const MAIL_EVENTS = {
     'at',
     'error',
   ),
+  'replies.rules_unusable': event(
+    'error',
+    'Rules for replies are not what was checked; those before stay in use, or those of the installation alone.',
+    'Look at the file of `replies.file` and at config/replies.json (`config check`); reload.',
+    'error',
+  ),
 
   'mail.accepted': event('info', 'With `log.mail`: a message was taken in.', '', 'queue_id', 'line'),
   'mail.delivered': event('info', 'With `log.mail`: a recipient was delivered.', '', 'queue_id', 'line'),

@@ -25,8 +25,9 @@ const FAIL_SET =
   "destination = ? || o.destination, state = 'PENDING', due_at = ?, reason = ?, detail = ?, operator_text = ?";
 const REROUTE_SET = "destination = ?, due_at = iif(o.state = 'HELD', o.due_at, ?)";
 
-/** One recipient. */
-const SINGLE = /^\d+$/;
+/** Whether all recipients of the row wait: then it moves as it is. */
+export const waitsWhole = ({ waiting, seqs }: SelectedRow): boolean =>
+  waiting === parseRuns(seqs).reduce((sum, [first, last]) => sum + last - first + 1, 0);
 
 export class Mover {
   readonly #db: DatabaseSync;
@@ -88,8 +89,8 @@ export class Mover {
   }
 
   /**
-   * Does the move of all these rows with one statement, where none has more than one recipient, and none of their messages a
-   * row at the new destination. @param condition on `o`: means these rows. @returns as `operate`; null: nothing was done.
+   * Does the move of rows, of which all recipients wait, with one statement, where none of their messages has a row at the new
+   * destination. @param condition on `o`: means these rows. @returns as `operate`; null: nothing was done.
    */
   operateAll(
     rows: readonly SelectedRow[],
@@ -99,7 +100,6 @@ export class Mover {
   ): Map<string, number> | null {
     const to = 'fail' in move ? null : move.reroute;
     if (!('fail' in move) && to === null) return null;
-    if (rows.some(({ seqs, waiting }) => waiting !== 1 || !SINGLE.test(seqs))) return null;
     const set = 'fail' in move ? FAIL_SET : REROUTE_SET;
     const values =
       'fail' in move ? [failKey(''), nowMs, FAILED_BY_OPERATOR, move.fail, move.fail] : [to, nowMs];

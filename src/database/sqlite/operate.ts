@@ -4,16 +4,25 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { steadyMs } from '../../base/steady.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import { type ActionName, type Move, nameOf } from '../../mail/operator-action.ts';
+import { meansRecipients } from '../../mail/selection.ts';
+import type { Band } from '../bands.ts';
 import type { OperateAction, Selection } from '../database.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Pace } from '../pace.ts';
 import { Removals } from '../removals.ts';
-import { deletable, isWhole, type SelectedRow, type SelectedRows, selectRows } from '../select-rows.ts';
+import {
+  deletable,
+  isWhole,
+  type SelectedRow,
+  type SelectedRows,
+  selectPart,
+  selectRows,
+} from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
-import { Mover } from './move.ts';
+import { Mover, waitsWhole } from './move.ts';
 
 /** What an action sets in rows; values are `now`, where there is one. */
 const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
@@ -93,11 +102,22 @@ export class Operator {
   }
 
   /** One bounded transaction of the action, on messages after `after`. */
-  slice(action: OperateAction, selection: Selection, nowMs: number, after: string): OperateSlice {
+  slice(
+    action: OperateAction,
+    selection: Selection,
+    nowMs: number,
+    after: string,
+    within: Band | null,
+  ): OperateSlice {
     const meant = concernedBy(action, selection);
     const pace = this.#paceOf(nameOf(action));
     const began = steadyMs();
-    const found = answered(this.#db, selectRows(meant, DIALECT, after, pace.rows));
+    // Messages are deleted whole, and where recipients are looked at, there are the more of them the longer a band is.
+    const inBands = action !== 'delete' && meant.ids === undefined && !meansRecipients(meant);
+    const asking = inBands
+      ? selectPart(meant, DIALECT, after, within, pace.rows)
+      : selectRows(meant, DIALECT, after, pace.rows);
+    const found = answered(this.#db, asking);
     const removed = new Removals();
     let changes: Map<string, number> | undefined;
     if (action === 'delete') found.rows = deletable(found.rows);
@@ -124,13 +144,25 @@ export class Operator {
    */
   #move(action: Move, { rows, condition }: SelectedRows, nowMs: number): Map<string, number> {
     const left = rows.filter(({ state }) => state !== 'SENDING');
-    const together = condition === null ? null : this.#mover.operateAll(left, action, condition, nowMs);
-    if (together !== null) return together;
     const changes = new Map<string, number>();
-    for (const row of left) {
-      const moved = this.#mover.operate(row, action, this.#routes, nowMs);
-      if (moved === null) row.state = 'SENDING';
-      else for (const [key, more] of moved) changes.set(key, (changes.get(key) ?? 0) + more);
+    const add = (more: ReadonlyMap<string, number>): void => {
+      for (const [key, n] of more) changes.set(key, (changes.get(key) ?? 0) + n);
+    };
+    const moveEach = (some: readonly SelectedRow[]): void => {
+      for (const row of some) {
+        const moved = this.#mover.operate(row, action, this.#routes, nowMs);
+        if (moved === null) row.state = 'SENDING';
+        else add(moved);
+      }
+    };
+    if (condition === null) moveEach(left);
+    else {
+      // What is left of those that are parted is settled, or stays behind another row: no condition means it.
+      moveEach(left.filter((row) => !waitsWhole(row)));
+      const whole = left.filter(waitsWhole);
+      const together = this.#mover.operateAll(whole, action, condition, nowMs);
+      if (together === null) moveEach(whole);
+      else add(together);
     }
     return changes;
   }

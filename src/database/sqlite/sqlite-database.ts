@@ -457,7 +457,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     done?: (part: OperatePart) => void,
     bounds?: OperateBounds,
   ): Promise<OperateResult> {
-    return operateBySlices((after) => this.operateSlice(action, selection, nowMs, after), done, bounds);
+    return operateBySlices(
+      (after, within) => this.operateSlice(action, selection, nowMs, after, within),
+      done,
+      bounds,
+    );
   }
 
   get file(): QueueFile {

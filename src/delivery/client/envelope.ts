@@ -8,7 +8,7 @@ import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
+import { bounced, deferred, replyLine, saysOutOfSequence, waiting } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf } from './fit.ts';
 import type { ClientSession } from './session.ts';
@@ -389,7 +389,10 @@ function recipientsKnown(session: ClientSession, transaction: Transaction): void
     if (accepted.length > 0) {
       session.owner.recipientLimit = accepted.length;
       attempt.todo.push(...tooMany);
-    } else attempt.postpone(tooMany, deferred('peer_4xx', tooManyReply, replyLine(tooManyReply)));
+    } else {
+      const verdict = waiting(session.classify(tooManyReply));
+      attempt.postpone(tooMany, { ...deferred('peer_4xx', tooManyReply, replyLine(tooManyReply)), verdict });
+    }
   }
   transaction.awaits = 'data';
   if (transaction.dataSent) return;

@@ -48,5 +48,7 @@ function refuse(session: ClientSession, reply: PeerReply, asked: 'greeting' | 'h
   }
   const outcome = session.judge(reply, asked);
   // A refused session bounces no mail by itself: first every other host is asked.
-  if (outcome.kind === 'deferred') session.fail({ reason: outcome.reason, reply, detail: outcome.detail });
+  if (outcome.kind !== 'deferred') return;
+  const { reason, detail, verdict } = outcome;
+  session.fail({ reason, reply, detail, ...(verdict && { verdict }) });
 }

@@ -1,7 +1,9 @@
 /** What a client session asks of its destination, and tells it; and the few functions it needs of a reactor. */
 import type { Config } from '../../config/schema.ts';
 import type { Job } from '../../mail/job.ts';
+import type { PeerReply } from '../../mail/outcome.ts';
 import type { TlsSession } from '../../mail/tls-session.ts';
+import type { Verdict } from '../../mail/verdict.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
 import type { RememberedHosts } from '../remembered-hosts.ts';
@@ -32,6 +34,8 @@ export interface SessionOwner {
   readonly tls: OwnerTls;
   /** Hosts that lost commands sent ahead of a reply: there each command waits for its reply. */
   readonly careful: RememberedHosts;
+  /** What a 4xx or 5xx of a host means. */
+  classify(reply: PeerReply): Verdict;
   /** Time of this loop turn. */
   now(): number;
   /** Number of this loop turn. What was written in the same turn the peer cannot have read yet. */

@@ -7,12 +7,13 @@ import { getSystemErrorName } from 'node:util';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import { type Peer, peerText } from '../../mail/peer.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
+import type { Verdict } from '../../mail/verdict.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { type Asked, deferredBy, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, outcomeBy, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOfConnection, isOurs } from './blame.ts';
@@ -195,6 +196,10 @@ export class ClientSession {
     return outcome;
   }
 
+  classify(reply: PeerReply): Verdict {
+    return this.owner.classify(reply);
+  }
+
   /** Notes that the host accepted a message. */
   worksNow(): void {
     this.delivers = true;
@@ -217,7 +222,8 @@ export class ClientSession {
     }
     const reply = peerReply(text, this.hop, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
-      this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply) });
+      const verdict = this.classify(reply);
+      this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply), verdict });
       return;
     }
     switch (state.phase) {
@@ -425,10 +431,12 @@ export class ClientSession {
     brokeOff(this, fault, attempt.job.attempts);
     attempt.counted = true;
     applyRefusals(this, transaction);
-    const outcome = deferredBy(fault);
+    const outcome = outcomeBy(fault);
     const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
     const conclude = (positions: readonly number[]) =>
-      elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
+      elsewhere && outcome.kind === 'deferred'
+        ? attempt.postpone(positions, outcome)
+        : attempt.decide(positions, outcome);
     conclude(transaction.accepted);
     if (transaction.awaits !== 'data') {
       // After that, recipients that were called too many wait in `todo` for another transaction.
@@ -449,7 +457,7 @@ export class ClientSession {
   #continueElsewhere(attempt: Attempt, fault: Fault): void {
     if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
       attempt.counted = true;
-      attempt.decideRest(deferredBy(fault));
+      attempt.decideRest(outcomeBy(fault));
     }
     if (attempt.over) this.owner.finished(attempt, this);
     else this.owner.returned(attempt);

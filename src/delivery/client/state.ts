@@ -2,6 +2,7 @@
 
 import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
 import type { Peer } from '../../mail/peer.ts';
+import type { Verdict } from '../../mail/verdict.ts';
 import type { Attempt } from '../attempt.ts';
 import type { ClientExchange } from './sasl.ts';
 
@@ -89,6 +90,8 @@ export interface Fault {
   reason: DeferralReason;
   /** The reply that is the reason, when there is one. */
   reply: PeerReply | null;
+  /** What the reply means; absent where it says nothing about mail. */
+  verdict?: Verdict;
   /** The host, where there is no reply to say so; the session fills it in. */
   peer?: Peer;
   detail: string;

@@ -61,12 +61,11 @@ export type ReplyClass = (typeof CLASSES)[number] | 'unknown';
 export type ReplyScope = (typeof SCOPES)[number];
 export type ReplyMove = (typeof MOVES)[number];
 
+/** What a refusal means. */
 export interface Verdict {
   readonly class: ReplyClass;
   readonly scope: ReplyScope;
   readonly move: ReplyMove;
-  /** Says that the code is permanent and the meaning is not: a 5xx that does not bounce. */
-  readonly treatAs: 'deferred' | null;
   /** The id of the rule; null where none matched. */
   readonly rule: string | null;
 }
