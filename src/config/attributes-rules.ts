@@ -1,6 +1,7 @@
 /** What the schema cannot say of attributes. Pure. */
 import { literalOf } from '../base/glob.ts';
 import { parseNetwork } from '../base/ip.ts';
+import { isPlainAddress } from './dane-rules.ts';
 import { listenerName } from './listener-name.ts';
 import { isEverybody, networkFault } from './networks.ts';
 import type { Say } from './say.ts';
@@ -12,6 +13,7 @@ const NEVER =
 
 export function checkAttributes(config: Config, problem: Say): void {
   checkFields(config, problem);
+  checkAdded(config, problem);
   for (const [i, text] of config.attributes.trusted_networks.entries()) {
     const fault = networkFault(text);
     const network = parseNetwork(text);
@@ -36,6 +38,23 @@ export function checkAttributes(config: Config, problem: Say): void {
         problem([...path, 'match', 'listener'], `no listener is named "${pattern}"`);
     }
   }
+}
+
+const PLACES = ['{tenant}', '{campaign}', '{class}'];
+
+function checkAdded({ added_headers: { list_id: list, cfbl_address: address } }: Config, problem: Say): void {
+  if (list !== undefined) {
+    const unknown = list.match(/\{[^}]*\}?/g)?.find((place) => !PLACES.includes(place));
+    const path = ['added_headers', 'list_id'];
+    if (unknown !== undefined) problem(path, `has "${unknown}"`, `what is put in is ${PLACES.join(', ')}`);
+    else if (!/^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/i.test(list.replaceAll(/\{.*?\}/g, 'x')))
+      problem(path, `must be a name such as {campaign}.lists.example.com, is "${list}"`);
+  }
+  if (address !== undefined && !isPlainAddress(address))
+    problem(
+      ['added_headers', 'cfbl_address'],
+      `must be an address such as complaints@example.com, is "${address}"`,
+    );
 }
 
 function checkFields({ attributes }: Config, problem: Say): void {

@@ -1,4 +1,4 @@
-/** Options of the attributes of messages. Part of the one list in schema.ts. */
+/** Options of the attributes of messages, and of header fields made of them. Part of the one list in schema.ts. */
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 
@@ -46,3 +46,11 @@ export const tenants = z.array(z.strictObject({
   name: value.describe('Name of the tenant.'),
   pool: value.optional().describe('Egress pool of its messages that have none by header field or rule.'),
 })).max(10_000).default([]).describe('Tenants there are. With any, a message of another one is refused (550 5.7.1). Empty: any name is one.').meta(live);
+
+export const addedHeaders = z.strictObject({
+  message_id: z.boolean().default(false).describe('Message-ID, as listeners with `submission` add it anyway.').meta(live),
+  date: z.boolean().default(false).describe('Date, as listeners with `submission` add it anyway.').meta(live),
+  feedback_id: z.string().regex(/^[A-Za-z0-9._-]{5,15}$/, 'a text of 5 to 15 letters, digits and `. _ -`').optional().describe('Feedback-ID `campaign:tenant:class:` and this text, which names the sender: the same in all its mail.').meta(live),
+  list_id: z.string().max(255).optional().describe('List-Id (RFC 2919), such as `{campaign}.{tenant}.lists.example.com`, with `{tenant}`, `{campaign}`, `{class}`. Not to a message that lacks one of these, nor to one of class urgent.').meta(live),
+  cfbl_address: z.string().max(254).optional().describe('CFBL-Address (RFC 9477), where complaints are to be sent: an address of the domain in From: or below it; other messages get none.').meta(live),
+}).prefault({}).describe('Header fields that a message gets where it has none, if its client is trusted (as with `attributes`).');

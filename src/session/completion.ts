@@ -72,14 +72,17 @@ export class Completion {
       return;
     }
     const attributes = this.#attributes(transaction);
-    const unfit = attributes instanceof Reply ? attributes : admitMessage(session, recipients);
-    if (unfit !== null) {
-      this.#refuse(unfit);
+    if (attributes instanceof Reply) {
+      this.#refuse(attributes);
+      return;
+    }
+    const full = admitMessage(session, recipients);
+    if (full !== null) {
+      this.#refuse(full);
       return;
     }
     this.#counted = recipients;
-    const message = messageOf(session, transaction, content, this.#forwarded);
-    if (attributes !== undefined) message.attributes = attributes as Attributes;
+    const message = messageOf(session, transaction, content, attributes, this.#forwarded);
     const { share } = session.policy;
     contentAccount.withEnvelope(content, share.account, share.passEnvelope());
     this.#forwarded = null;

@@ -1,4 +1,5 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
+import type { Attributes } from '../mail/attributes.ts';
 import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
 import { fieldsNamed, messageIdIn } from '../protocol/header-fields.ts';
@@ -7,7 +8,7 @@ import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
-import { missingFields } from './submission.ts';
+import { missingFields, type WantedFields } from './submission.ts';
 import { knownOf } from './xclient.ts';
 
 /** @param forwarded what XFORWARD said: for the records only, the trace names who really connected. */
@@ -15,6 +16,7 @@ export function messageOf(
   session: Session,
   { envelope, startedAtMs }: Transaction,
   content: ContentHandle,
+  attributes: Attributes | undefined,
   forwarded: Told | null,
 ): Message {
   const { shards, dates, clock, arena, settings } = session.context;
@@ -35,10 +37,11 @@ export function messageOf(
   });
   let trace = session.policy.tags() + received;
   let messageId = messageIdIn(arena, content);
-  if (session.listener.submission) {
-    const ours = `${queueId}@${settings.hostname}`;
-    const added = missingFields(content, arena, { date, messageId: ours });
-    if (messageId === '' && added.includes(ours)) messageId = ours;
+  const wanted = wantedFields(session, content, attributes, date, queueId);
+  if (wanted !== null) {
+    const added = missingFields(content, arena, wanted);
+    const ours = wanted.messageId?.slice(1, -1) ?? '';
+    if (messageId === '' && ours !== '' && added.includes(ours)) messageId = ours;
     trace += added;
   }
   if (beginsFolded(content, arena)) trace += '\r\n';
@@ -56,11 +59,29 @@ export function messageOf(
     receptionMs,
     client: told,
   };
+  if (attributes !== undefined) message.attributes = attributes;
   if (messageId !== '') message.messageId = messageId;
   if (settings.keptHeaders.size > 0) message.headers = fieldsNamed(arena, content, settings.keptHeaders);
   const attachments = settings.indexAttachments ? attachmentsIn(arena, content) : [];
   if (attachments.length > 0) message.attachments = attachments;
   return message;
+}
+
+/** Fields that the message gets where it lacks them; null: none. */
+function wantedFields(
+  session: Session,
+  content: ContentHandle,
+  attributes: Attributes | undefined,
+  date: string,
+  queueId: string,
+): WantedFields | null {
+  const { listener, context, user, client } = session;
+  const { added, attributes: rules, hostname } = context.settings;
+  const adds = added.any && rules.trusts(user !== null, client.address);
+  if (!listener.submission && !adds) return null;
+  const ours = { date, messageId: `<${queueId}@${hostname}>` };
+  const wanted = adds ? added.wanted(content, context.arena, attributes ?? {}, ours) : {};
+  return listener.submission ? { ...wanted, ...ours } : wanted;
 }
 
 /**

@@ -6,6 +6,7 @@ import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
 import { AttributeRules } from './attribute-rules.ts';
 import { type Mechanism, type MechanismName, namesOf } from './sasl.ts';
+import { AddedFields } from './submission.ts';
 
 /** What EHLO offers of AUTH: nothing, the mechanisms, or those with channel binding (-PLUS) too. */
 export type AuthOffer = 'none' | 'auth' | 'plus';
@@ -67,6 +68,7 @@ export interface SessionSettings {
   /** Names of header fields to keep, in lower case. */
   readonly keptHeaders: ReadonlySet<string>;
   readonly attributes: AttributeRules;
+  readonly added: AddedFields;
   /** The 250 waits until the message is durable. */
   readonly durableFirst: boolean;
   readonly persistWaitMs: number;
@@ -122,6 +124,7 @@ export function settingsOf(config: Config): SessionSettings {
     indexAttachments: config.index_attachments,
     keptHeaders: new Set(config.queue.kept_headers),
     attributes: new AttributeRules(config),
+    added: new AddedFields(config.added_headers),
     vrfy: smtp.vrfy,
     strictAddresses: smtp.strict_addresses,
     untrustedRouting: smtp.untrusted_routing === 'accept',

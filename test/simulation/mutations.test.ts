@@ -22,8 +22,8 @@ test('the simulation notices what it is there for', { timeout: 3_600_000 }, asyn
   const unnoticed: string[] = [];
   const work = async (): Promise<void> => {
     for (let name = names.shift(); name !== undefined; name = names.shift()) {
-      const { scenario } = MUTATIONS[name] as Mutation;
-      const only = LONG === undefined ? [`${scenario}`] : [];
+      const { scenario, seed = 1 } = MUTATIONS[name] as Mutation;
+      const only = LONG === undefined ? [`${scenario}`, `${seed}`] : [];
       const { code, stdout, stderr } = await run(process.execPath, [HUNT, SEEDS, name, ...only], {
         timeoutMs: 1_800_000,
       });

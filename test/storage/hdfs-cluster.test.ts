@@ -24,7 +24,7 @@ const provider: Provider = {
       base_path: base(dataDir),
       user: 'hdfs',
       replication: 2,
-      timeout_ms: 10_000,
+      timeout_ms: 60_000,
     },
   }),
   objects: (dataDir) => cluster.command(`list ${base(dataDir)}`),

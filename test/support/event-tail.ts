@@ -5,6 +5,7 @@
  */
 import {
   closeSync,
+  existsSync,
   type FSWatcher,
   fstatSync,
   mkdirSync,
@@ -46,7 +47,8 @@ export class EventTail {
   constructor(dir: string) {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     this.#dir = dir;
-    this.#watcher = watch(dir, () => this.read());
+    // Its going away is told too.
+    this.#watcher = watch(dir, () => existsSync(dir) && this.read());
     this.read();
   }
 

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkRules } from '../../src/config/rules.ts';
+import { configSchema } from '../../src/config/schema.ts';
+
+/** What is wrong with a config, as `key: message`. */
+function problems(settings: object): string[] {
+  return checkRules(configSchema.parse(settings), () => false).problems.map(
+    ({ path, message }) => `${path.join('.')}: ${message}`,
+  );
+}
+
+test('attributes that make no sense stop the start', () => {
+  const table: [object, string | null][] = [
+    [{ attributes: { trusted_networks: ['10.0.0.0/8', '2001:db8::1'] } }, null],
+    [{ attributes: { trusted_networks: ['10.0.0.1/8'] } }, 'attributes.trusted_networks.0: "10.0.0.1/8" is a host in the network 10.0.0.0/8'],
+    [{ attributes: { trusted_networks: ['0.0.0.0/0'] } }, 'attributes.trusted_networks.0: "0.0.0.0/0" is so much of the world that anybody could claim to be any tenant'],
+    [{ attributes: { headers: { tenant: 'Subject' } } }, 'attributes.headers.tenant: "Subject" cannot be it: it is taken out of every message'],
+    [{ attributes: { headers: { tenant: 'x-protorelay-pool' } } }, 'attributes.headers.pool: is attributes.headers.tenant too'],
+    [{ attributes: { headers: { tenant: '', pool: '' } } }, null],
+    [{ attributes: { rules: [{ set: {} }] } }, 'attributes.rules.0.set: sets nothing'],
+    [{ attributes: { rules: [{ set: { tenant: 'x' } }] }, tenants: [{ name: 'y' }] }, 'attributes.rules.0.set.tenant: "x" is none of tenants'],
+    [{ attributes: { rules: [{ match: { listener: ['127.0.0.1:*', 'smtp'] }, set: { class: 'bulk' } }] } }, 'attributes.rules.0.match.listener: no listener is named "smtp"'],
+    [{ tenants: [{ name: 'y' }, { name: 'y' }] }, 'tenants.1.name: is the name of tenants[0] too'],
+    [{ added_headers: { list_id: '{campaign}.{list}.example.com' } }, 'added_headers.list_id: has "{list}"'],
+    [{ added_headers: { list_id: '<{campaign}.example.com>' } }, 'added_headers.list_id: must be a name such as {campaign}.lists.example.com, is "<{campaign}.example.com>"'],
+    [{ added_headers: { list_id: '{campaign}.example.com', cfbl_address: 'a@b.example' } }, null],
+    [{ added_headers: { cfbl_address: 'a b' } }, 'added_headers.cfbl_address: must be an address such as complaints@example.com, is "a b"'],
+  ]; // biome-ignore format: a table
+  for (const [settings, problem] of table)
+    assert.deepEqual(problems(settings), problem === null ? [] : [problem], JSON.stringify(settings));
+});
