@@ -3,11 +3,11 @@
  * nothing: somebody else owns the row by now.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import type { KeepTimes, SettleGroup, Settlement, SuppressionNotes } from '../database.ts';
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
-import type { SqliteSuppressions } from './suppressions.ts';
+import { SqliteSuppressions } from './suppressions.ts';
 
 /** A row and its mail. */
 interface RowFacts extends MailFacts {
@@ -24,7 +24,7 @@ const ROW = `SELECT ${MAIL_FACTS}, o.fence, o.state, o.waiting, o.bounced, m.ope
 
 export class Settler {
   readonly #eraser: MailEraser;
-  readonly #suppressions: SqliteSuppressions;
+  readonly suppressions: SqliteSuppressions;
   readonly #keep: KeepTimes;
   readonly #row: StatementSync;
   readonly #mail: StatementSync;
@@ -39,11 +39,10 @@ export class Settler {
   constructor(
     db: DatabaseSync,
     eraser: MailEraser,
-    suppressions: SqliteSuppressions,
-    options: KeepTimes & { nodeId: string },
+    options: KeepTimes & { nodeId: string; suppressed?: SuppressionNotes },
   ) {
     this.#eraser = eraser;
-    this.#suppressions = suppressions;
+    this.suppressions = new SqliteSuppressions(db, options.suppressed ?? null);
     this.#keep = options;
     this.#nodeId = options.nodeId;
     this.#claimed = db.prepare(
@@ -67,7 +66,7 @@ export class Settler {
   settle(settlement: Settlement, nowMs: number): boolean {
     const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
-    for (const entry of settlement.suppressed ?? []) this.#suppressions.put(entry, false);
+    for (const entry of settlement.suppressed ?? []) this.suppressions.put(entry, false);
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
       this.#keep.keepDeliveredMs === 0 &&

@@ -54,7 +54,6 @@ import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
-import { SqliteSuppressions } from './suppressions.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
 
 /** Estimates of what goes to the log: for a commit the pages that every commit touches, and for each recipient. */
@@ -79,7 +78,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #options: SqliteOptions;
   readonly #eraser: MailEraser;
   readonly #inserter: MessageInserter;
-  readonly #suppressions: SqliteSuppressions;
   readonly #settler: Settler;
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
@@ -107,8 +105,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     addFunctions(db);
     this.#eraser = new MailEraser(db, storage);
     this.#inserter = new MessageInserter(db, options.nodeId);
-    this.#suppressions = new SqliteSuppressions(db, options.suppressed ?? null);
-    this.#settler = new Settler(db, this.#eraser, this.#suppressions, options);
+    this.#settler = new Settler(db, this.#eraser, options);
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
     this.#counter = new Counter(db);
@@ -344,7 +341,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   suppression(ask: SuppressionAsk): SuppressionAnswer {
-    return this.#guard(() => this.#suppressions.answer(ask));
+    return this.#guard(() => this.#settler.suppressions.answer(ask));
   }
 
   async shardsOfUsers(users: string[]): Promise<null[]> {
