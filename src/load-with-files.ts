@@ -14,6 +14,7 @@ import type { Finding, Say } from './config/say.ts';
 import type { Config } from './config/schema.ts';
 import { ifSound } from './config/unsound.ts';
 import { checkShapingFiles } from './shaping/check-files.ts';
+import { checkKeyFiles } from './signing/check-files.ts';
 import { checkStoragePaths } from './storage/check-paths.ts';
 import { processCount } from './supervisor/process-config.ts';
 import { checkTlsFiles } from './tls/check-files.ts';
@@ -107,6 +108,7 @@ function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] 
         warning,
       ),
     () => checkShapingFiles(config, problem),
+    () => checkKeyFiles(config, problem, warning),
     () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
     () => checkMemory(config, processCount(config), warning),
   ];

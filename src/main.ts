@@ -10,6 +10,7 @@ import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
 import { addEvents } from './cli/events.ts';
+import { addLint } from './cli/lint.ts';
 import { newProgram } from './cli/program.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
@@ -37,6 +38,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addLint,
   addTls,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */

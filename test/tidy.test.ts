@@ -171,6 +171,7 @@ const READ_OWN_FILES = [
   'src/relay/begun.ts',
   'src/report/tls-report-sender.ts',
   'src/report/tls-rpt.ts',
+  'src/signing/shown-file.ts',
   'src/version.ts',
 ];
 

@@ -3,6 +3,10 @@ import type { ErrorCode } from './errors.ts';
 
 export const EXIT = {
   ok: 0,
+  /** `lint`: there are warnings. */
+  lintWarnings: 1,
+  /** `lint`: there are errors. */
+  lintErrors: 2,
   /** The command line is wrong. */
   usage: 64,
   /** What the command was asked about does not exist or is damaged. */

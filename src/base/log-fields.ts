@@ -117,6 +117,7 @@ export const LOG_FIELDS = {
   sender: ['text', 'the reverse-path'],
   session_id: ['text', 'id of the session, or of the connection to a peer'],
   sessions: ['number', 'TLS sessions'],
+  selector: ['text', 'selector of a DKIM key'],
   shard: ['text', 'a database server of the queue'],
   signal: ['text', 'a signal of the system'],
   silent_ms: ['number', 'how long it has not answered'],

@@ -270,6 +270,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
     },
     shaping: shapingPaths(config.shaping, below),
+    dkim: { ...config.dkim, keys: config.dkim.keys.map((key) => ({ ...key, file: below(key.file) })) },
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     replies: { ...replies, file: replies.file && below(replies.file) },
     log: { ...log, file: log.file === null ? null : below(log.file) },

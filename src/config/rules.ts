@@ -12,6 +12,7 @@ import { checkPolicy } from './policy-rules.ts';
 import { checkPostmaster } from './postmaster-rules.ts';
 import type { Finding, Say } from './say.ts';
 import type { Config, ServerConfig } from './schema.ts';
+import { checkSigning } from './signing-rules.ts';
 import { ifSoundNow } from './unsound.ts';
 
 export interface Findings {
@@ -47,6 +48,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkPolicy(config, problem, warning),
     () => checkDane(config, warning),
     () => checkTlsReports(config, problem),
+    () => checkSigning(config, problem, warning),
     ...checkLimits(config, isSet, problem, warning),
     () => checkAckMode(config, warning),
   ];

@@ -10,6 +10,7 @@ import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
+import { dkim } from './signing-schema.ts';
 import { suppression } from './suppression-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -299,6 +300,7 @@ const schema = {
   }).prefault({}),
   delivery: delivery.prefault({}),
   policy: policySchema.prefault({}),
+  dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),

@@ -22,6 +22,8 @@ export class Attempt {
   /** Index of the first entry of `todo` that is in no transaction yet. */
   cursor = 0;
   readonly groups: OutcomeGroup[] = [];
+  /** Header fields of this attempt, which go before the trace; each ends in CRLF, all are ASCII. */
+  fields = '';
   /** Whether this counts as an attempt: a peer or a connection was tried. */
   counted = false;
   /** Addresses of hosts that were tried, and took what they could. */

@@ -8,6 +8,7 @@ import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { SigningTable } from '../signing/table.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
@@ -59,6 +60,8 @@ export type ToDelivery =
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Which keys sign from now on; null: nothing is signed. */
+  | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */

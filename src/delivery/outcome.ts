@@ -81,6 +81,11 @@ export function bounced(reason: BounceReason, status: string, detail: string): O
   return { kind: 'bounced', reason, status, detail };
 }
 
+/** The outcome of a message that should be signed and cannot. */
+export function unsigned({ kind, detail }: { kind: 'defer' | 'bounce'; detail: string }): Outcome {
+  if (kind === 'defer') return deferred('signing_failed', null, detail);
+  return bounced('signing_failed', '5.7.5', detail);
+}
 /** What is said of a message whose deadline is over. */
 export const deadlineText = (deadlineMs: number): string =>
   `its deadline was ${new Date(deadlineMs).toISOString()}`;

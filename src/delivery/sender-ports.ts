@@ -8,9 +8,23 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { Attempt } from './attempt.ts';
 import type { DialogReader } from './client/transcript.ts';
 import type { FromDelivery } from './messages.ts';
 import type { Router } from './route.ts';
+
+/** What becomes of a message before it is attempted: it goes out, with these header fields before it, or not. */
+export type SigningVerdict = { kind: 'go'; fields: string } | { kind: 'defer' | 'bounce'; detail: string };
+
+/** Signs messages before they are attempted. */
+export interface SigningPort {
+  /** @returns at once what becomes of the message; null: `Sender.signed` is told later, after `flush`. */
+  take(attempt: Attempt): SigningVerdict | null;
+  /** Begins what was taken. */
+  flush(): void;
+  /** Takes out messages that wait for their signature. */
+  takeBack(isMeant: (job: Job) => boolean): Attempt[];
+}
 
 /** A program error. */
 export interface DialogFault {
@@ -46,6 +60,8 @@ export interface SenderPorts {
   /** What a 4xx or 5xx of a host means; absent: what its first digit says. */
   classify?: (reply: PeerReply) => Verdict;
   random(): number;
+  /** Absent: nothing is signed. */
+  signing?: SigningPort;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
   /** Who reads the dialog of this connection; absent, or null: nobody. */

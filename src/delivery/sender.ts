@@ -19,10 +19,10 @@ import { transactionIn } from './client/state.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
-import { byFirstDigit, deferred, internal } from './outcome.ts';
+import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
-import type { SenderPorts } from './sender-ports.ts';
+import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
 import { Settler } from './settle.ts';
 import { endSuppressed, unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
@@ -144,31 +144,53 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */
   accept(jobs: Job[]): void {
+    const all = jobs.map((job) => ({ attempt: new Attempt(job) }));
+    this.#each(all, ({ attempt }, touched) => {
+      this.#held++;
+      if (this.draining) this.handBack(attempt);
+      else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt), touched);
+    });
+    this.#ports.signing?.flush();
+  }
+
+  /** It is known what becomes of attempts that `signing` kept. */
+  signed(all: { attempt: Attempt; verdict: SigningVerdict }[]): void {
+    this.#each(all, ({ attempt, verdict }, touched) => this.#enter(attempt, verdict, touched));
+  }
+
+  #each<T extends { attempt: Attempt }>(all: T[], work: (one: T, touched: Set<Destination>) => void): void {
     this.outside(() => {
       const touched = new Set<Destination>();
-      for (const job of jobs) {
-        this.#held++;
-        const attempt = new Attempt(job);
+      for (const one of all) {
         try {
-          this.#accept(attempt, touched);
+          work(one, touched);
         } catch (error) {
-          this.fault(job.destination, 'accept', error);
-          if (attempt.ended) continue;
-          attempt.decideRest(internal('accept'));
-          this.finished(attempt);
+          this.fault(one.attempt.job.destination, 'accept', error);
+          if (one.attempt.ended) continue;
+          one.attempt.decideRest(internal('accept'));
+          this.finished(one.attempt);
         }
       }
       for (const destination of touched) destination.pump();
     });
   }
 
-  #accept(attempt: Attempt, touched: Set<Destination>): void {
-    if (this.draining) this.handBack(attempt);
-    else if (!this.#refuse(attempt)) {
-      const destination = this.#destination(attempt.job.destination);
-      destination.accept(attempt);
-      touched.add(destination);
+  /** @param verdict null: it is told later; absent: nothing is signed here. */
+  #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined, touched: Set<Destination>): void {
+    if (verdict === null) return;
+    if (this.draining) {
+      this.handBack(attempt);
+      return;
     }
+    if (verdict !== undefined && verdict.kind !== 'go') {
+      attempt.decideRest(unsigned(verdict));
+      this.finished(attempt);
+      return;
+    }
+    attempt.fields = verdict?.fields ?? '';
+    const destination = this.#destination(attempt.job.destination);
+    destination.accept(attempt);
+    touched.add(destination);
   }
 
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
@@ -446,6 +468,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.outside(() => {
       for (const destination of this.#destinations.values())
         taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
     });
     return taken;

@@ -19,6 +19,8 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { SigningDesk } from '../signing/desk.ts';
+import type { Attempt } from './attempt.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 import { Dns } from './names/dns.ts';
 import { ownAddresses } from './names/own-addresses.ts';
@@ -127,6 +129,12 @@ function tlsSession(session: TlsSession): void {
   });
 }
 
+const desk = new SigningDesk<Attempt>({
+  arena,
+  now: Date.now,
+  done: (signed) => sender.signed(signed),
+});
+
 let reactorId = -1;
 const sender: Sender = new Sender({
   config: start.config,
@@ -155,6 +163,7 @@ const sender: Sender = new Sender({
     },
   }),
   ...(begun === undefined ? {} : { begun }),
+  signing: desk,
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
   now: steadyMs,
@@ -184,6 +193,9 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'connections':
       sender.grantConnections(message.grants);
+      break;
+    case 'signing':
+      desk.use(message.table);
       break;
     case 'config':
       transcripts.reconfigure(message.config);

@@ -34,6 +34,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   suspended: { status: '3.2', whose: 'ours', pause: 'none' },
   hand_off_released: { status: '3.2', whose: 'ours', pause: 'moment' },
   lease_lapsed: { status: '3.2', whose: 'ours', pause: 'moment' },
+  signing_failed: { status: '7.5', whose: 'ours', pause: 'age' },
   content_unavailable: { status: '3.0', whose: 'ours', pause: 'age' },
   local_trouble: { status: '3.2', whose: 'ours', pause: 'age' },
   shutdown: { status: '3.2', whose: 'ours', pause: 'none' },

@@ -38,6 +38,8 @@ export type DeferralReason =
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'
+  /** No key could sign it (dkim.on_error). */
+  | 'signing_failed'
   /** This machine lacks descriptors, buffers, addresses or network for a connection. */
   | 'local_trouble'
   | 'shutdown'
@@ -56,6 +58,7 @@ export type BounceReason =
   | 'needs_8bitmime'
   | 'needs_smtputf8'
   | 'needs_binarymime'
+  | 'signing_failed'
   | 'expired'
   | typeof DEADLINE_PASSED
   | 'retry_disabled'

@@ -20,3 +20,8 @@ export function currentDns(current: () => Config): Pick<Dns, 'txt' | 'addresses'
     addresses: (name, family) => now().addresses(name, family),
   };
 }
+
+/** Asks for TXT records by the same rules, without a cache: for work that wants to know what DNS says now. */
+export function presentTxt(current: () => Config): Dns['txt'] {
+  return (name) => new Dns({ ...current().dns, cache_max_entries: 0 }).txt(name);
+}

@@ -80,6 +80,7 @@ export class Relay {
       scheduler,
       sessions,
       suppression,
+      signing,
       suspensions,
       tls,
       unsettled,
@@ -127,6 +128,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
     suppression.start();
@@ -256,6 +258,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      signing,
       stsRefresh,
       suspects,
       suppression,
@@ -273,9 +276,11 @@ export class Relay {
     housekeeping.stop();
     this.#stages.rates.stop();
     tls.stop();
+    signing.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
@@ -292,10 +297,11 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, replies, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, replies, sessions, shares, signing, tls, tlsReports } =
+      this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = tls.reconfigure(config);
+    const problems = [...tls.reconfigure(config), ...signing.reconfigure()];
     this.#stages.listener?.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);

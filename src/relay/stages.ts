@@ -54,6 +54,7 @@ import { onlyPlace } from './place.ts';
 import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
+import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
 import { RelaySuppression } from './suppression.ts';
 import { RelaySuspensions } from './suspensions.ts';
@@ -99,6 +100,7 @@ export class Stages {
   readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
+  readonly signing: RelaySigning;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
@@ -243,6 +245,12 @@ export class Stages {
       tlsSession: (session) => {
         if (this.config.delivery.tls_rpt.enabled) this.tlsReports.take([session]);
       },
+    });
+    this.signing = new RelaySigning({
+      log,
+      aside,
+      current: () => this.config,
+      tell: (table) => this.deliveries.postAll({ type: 'signing', table }),
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({

@@ -56,6 +56,7 @@ const COMMANDS: Record<string, Expected> = {
   'shaping check': { words: [], runs: 0, stopped: 0 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
+  lint: { words: ['./package.json', '--offline'], runs: 2, stopped: 2 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */

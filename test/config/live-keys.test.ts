@@ -58,6 +58,7 @@ function full(): Config {
     },
     attributes: { rules: [{ set: { class: 'bulk' } }] },
     tenants: [{ name: 'shop' }],
+    dkim: { keys: [{ domain: 'a.test', selector: 's', file: 's.pem' }] },
     tls: { certificates: [{ cert_file: 'x.pem' }] },
     policy: { dnsbl: { zones: [{ zone: 'list.test' }] } },
   });
@@ -180,6 +181,7 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/session/submission.ts': ['src/session/settings.ts', 'added: new AddedFields(config.added_headers)'],
   'src/session/settings.ts': ['src/session/thread.ts', 'Object.assign(context, reloadable(message.config))'],
   'src/session/thread.ts': ['src/relay/relay.ts', "sessions.postAll({ type: 'config'"],
+  'src/signing/key-book.ts': ['src/relay/signing.ts', 'this.#book.reconfigure('],
   'src/supervisor/process-config.ts': ['src/supervisor/relay-process.ts', 'relay.reload(processConfig('],
   'src/supervisor/relay-process.ts': [
     'src/supervisor/relay-process.ts',
@@ -235,6 +237,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^auth\.backends\[\]\.(users\[\]|type|path|query|service|config_dir|url|headers|timeout_ms)/, ...BACKENDS],
   [/^auth\.users\./, 'src/auth/rules.ts'],
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
+  [/^dkim\./, 'src/signing/key-book.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],

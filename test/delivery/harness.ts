@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
+import type { Attempt } from '../../src/delivery/attempt.ts';
 import type { FromDelivery } from '../../src/delivery/messages.ts';
 import { Dns } from '../../src/delivery/names/dns.ts';
 import { ownAddresses } from '../../src/delivery/names/own-addresses.ts';
@@ -36,6 +37,7 @@ import {
 } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
+import { SigningDesk } from '../../src/signing/desk.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
 
 type Input = {
@@ -71,6 +73,8 @@ export const CONTENT = 'Subject: test\r\n\r\nhello\r\n.dot\r\n';
 export class Harness {
   readonly arena: Arena;
   readonly sender: Sender;
+  /** Signs nothing until it is given keys. */
+  readonly desk: SigningDesk<Attempt>;
   readonly posted: FromDelivery[] = [];
   readonly config: Config;
   /** Timers that wait; `fire` them by hand. */
@@ -97,6 +101,11 @@ export class Harness {
     const { arena } = this;
     const own = ownAddresses([{ address: '127.0.0.1', port: 2525 }]);
     const harness = this;
+    this.desk = new SigningDesk({
+      arena,
+      now: () => Date.now() + this.clockOffsetMs,
+      done: (signed) => this.sender.signed(signed),
+    });
     const tlsSession = (session: TlsSession) => void this.tlsSessions.push(session);
     this.sender = new Sender({
       config: this.config,
@@ -130,6 +139,7 @@ export class Harness {
         },
       }),
       retry: { nextAttempt, isTooOld },
+      signing: this.desk,
       post: (message) => this.#post(message),
       now: () => Date.now() + this.clockOffsetMs,
       leaseHolds: () => this.leasesHold,
@@ -221,6 +231,7 @@ export class Harness {
 
   stop(): void {
     if (!open.delete(this)) return;
+    this.desk.close();
     this.sender.destroy();
     rmSync(this.#folder, { recursive: true, force: true });
   }

@@ -232,7 +232,8 @@ export class DnsServer {
     if (type === 'A') return (records.A ?? []).map(answer);
     if (type === 'AAAA') return (records.AAAA ?? []).map(answer);
     if (type === 'PTR') return (records.PTR ?? []).map(answer);
-    if (type === 'TXT') return (records.TXT ?? []).map(answer);
+    if (type === 'TXT')
+      return (records.TXT ?? []).map((text) => answer(text.match(/[\s\S]{1,255}/g) ?? ['']));
     if (type === 'TLSA')
       return (records.TLSA ?? []).map(([usage, selector, matchingType, hex]) =>
         answer({ usage, selector, matchingType, certificate: Buffer.from(hex, 'hex') }),

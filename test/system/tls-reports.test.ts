@@ -1,6 +1,6 @@
 /** A real relay of two processes that reports on TLS: counted today, sent the day after, by mail and by HTTPS. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -8,6 +8,8 @@ import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { makeSelfSigned } from '../../src/native.ts';
 import type { TlsReport } from '../../src/report/tls-rpt.ts';
+import { makeKey } from '../native/dkim-rig.ts';
+import { byMailauth } from '../services/dkim-verifiers.ts';
 import { Authority, lacksOpenssl } from '../support/authority.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fate } from '../support/fates.ts';
@@ -93,7 +95,9 @@ test('a report is sent once, by mail and HTTPS, despite what TLS there is', {
   const sink = await ScriptedSink.start({ tls: { cert: own.certificate, key: own.key } });
   t.after(() => sink.stop());
   const secure = true;
+  const signing = makeKey('ed25519');
   const dns = await DnsServer.start({
+    's._domainkey.relay.test': { TXT: [signing.record] },
     'one.test': { MX: [[10, 'mx.one.test']], secure },
     'mx.one.test': { A: ['127.0.0.1'], secure },
     '_smtp._tls.one.test': {
@@ -104,9 +108,12 @@ test('a report is sent once, by mail and HTTPS, despite what TLS there is', {
     [`_${sink.port}._tcp.mx.reports.test`]: { TLSA: [[3, 1, 1, 'ab'.repeat(32)]], secure },
   });
   t.after(() => dns.stop());
+  const keyFile = join(authority.caFile, '../dkim.pem');
+  writeFileSync(keyFile, signing.pem, { mode: 0o600 });
   const relay = await RelayFixture.start(
     {
       accept_processes: 2,
+      dkim: { keys: [{ domain: 'relay.test', selector: 's', file: keyFile }] },
       delivery: {
         mx_port: sink.port,
         ip_family: 'ipv4',
@@ -151,6 +158,10 @@ test('a report is sent once, by mail and HTTPS, despite what TLS there is', {
 
   const message = sink.messages[before] ?? assert.fail('no mail');
   assert.equal(message.from, '');
+  // RFC 8460 §3: reports have to be signed by the domain that they are from.
+  assert.deepEqual(await byMailauth([message.content], { 's._domainkey.relay.test': signing.record }), [
+    ['pass'],
+  ]);
   const text = message.content.toString();
   assert.match(text, /^TLS-Report-Domain: one\.test\r$/m);
   assert.match(text, /^TLS-Report-Submitter: relay\.test\r$/m);

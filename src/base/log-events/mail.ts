@@ -459,4 +459,36 @@ export const MAIL_EVENTS = {
     'error',
     'path',
   ),
+
+  'signing.key_shown': event(
+    'info',
+    'DNS shows the record of a DKIM key, which signs from now on.',
+    '',
+    'domain',
+    'selector',
+  ),
+  'signing.key_waits': event(
+    'warn',
+    'DNS does not show the record of a DKIM key, which does not sign until it does.',
+    'Publish what `protorelay dkim dns` prints.',
+    'domain',
+    'selector',
+    'detail',
+  ),
+  'signing.key_withdrawn': event(
+    'error',
+    'DNS does not show the record of a DKIM key any more, which does not sign until it does.',
+    'Publish it again; `protorelay dkim check` says what is wrong.',
+    'domain',
+    'selector',
+    'detail',
+  ),
+  'signing.key_unusable': event(
+    'error',
+    'The file of a DKIM key cannot be used. Without another key of its domain the mail of that waits (`dkim.on_error`).',
+    'Mend what `detail` names, and reload.',
+    'domain',
+    'selector',
+    'detail',
+  ),
 } as const;

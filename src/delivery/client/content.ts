@@ -11,15 +11,15 @@ import type { ClientState, Transaction } from './state.ts';
 
 type ContentState = Extract<ClientState, { phase: 'content' }>;
 
-/** Sends trace and content, as DATA with dots stuffed or as one BDAT chunk. */
+/** Sends the attempt's fields, trace and content, as DATA with dots stuffed or as one BDAT chunk. */
 export function sendBody(session: ClientSession, transaction: Transaction): void {
-  const { job } = transaction.attempt;
+  const { job, fields } = transaction.attempt;
   if (!session.owner.leaseHolds(job)) {
     const detail = 'its lease ended before it was sent: another node may have it by now';
     session.fail({ reason: 'lease_lapsed', reply: null, detail });
     return;
   }
-  const trace = Buffer.from(job.trace, 'utf8');
+  const trace = Buffer.from(fields + job.trace, 'utf8');
   if (transaction.bdat) session.port.sendLatin1(session.id, `BDAT ${trace.length + job.sizeBytes} LAST\r\n`);
   session.port.sendContent(session.id, trace, job.content, !transaction.bdat);
   // Progress renews this deadline; `sent` sets the one for the final reply.

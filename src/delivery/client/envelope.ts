@@ -129,10 +129,10 @@ function write(session: ClientSession, transaction: Transaction, text: string): 
 }
 
 function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transaction): string {
-  const { job } = attempt;
+  const { job, fields } = attempt;
   const { offered } = session;
   let text = `MAIL FROM:<${onTheWire(job.reversePath)}>`;
-  if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length}`;
+  if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length + fields.length}`;
   text += body;
   // RFC 4954 §5: we tell a peer that we are authenticated with who submitted the message; <> when that is not known.
   if (session.authenticated) text += ` AUTH=${job.submitter ?? '<>'}`;

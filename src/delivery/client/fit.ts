@@ -26,8 +26,8 @@ const EIGHT_BIT: Fit = { kind: 'fits', body: ' BODY=8BITMIME', utf8: false, bdat
 
 /** Looks at the message as a whole; `addressFor` looks at addresses of recipients. */
 export function fitOf(attempt: Attempt, offered: Capabilities, arena: Arena): Fit {
-  const { job } = attempt;
-  const total = job.sizeBytes + job.trace.length;
+  const { job, fields } = attempt;
+  const total = job.sizeBytes + job.trace.length + fields.length;
   if (offered.maxSizeBytes > 0 && total > offered.maxSizeBytes) {
     const detail = `${total} bytes; the next hop takes ${offered.maxSizeBytes}`;
     return { kind: 'misfit', outcome: bounced('message_too_big', '5.3.4', detail) };
