@@ -9,7 +9,9 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor } from '../config/load.ts';
 import { suppressionAnswer } from '../control/suppression-answer.ts';
+import type { SuppressionChoice } from '../feedback/suppression-book.ts';
 import { SuppressionLines } from '../feedback/suppression-lines.ts';
+import { isAttributeText } from '../mail/attributes.ts';
 import {
   domainOfTarget,
   MAX_DETAIL_LENGTH,
@@ -23,7 +25,7 @@ import { type CommandLine, noteBelow } from './command-line.ts';
 import { written } from './queue-output.ts';
 
 const COLUMNS =
-  'The file is CSV (RFC 4180). Its first line may name the columns: address (or email), reason, source, detail, created_at, ends_at; without such a line the first column is the address. Times are RFC 3339; what is missing is filled in.';
+  'The file is CSV (RFC 4180). Its first line may name the columns: address (or email), tenant, reason, source, detail, created_at, ends_at; without such a line the first column is the address. Times are RFC 3339; what is missing is filled in.';
 
 interface Output {
   out: Writable;
@@ -38,25 +40,32 @@ export function addSuppression(program: Command, line: CommandLine): void {
   group
     .command('list')
     .description('who is on the list, why, and until when')
+    .option('--tenant <name>', 'only the list of this tenant', tenantOf)
     .option('--reason <reason>', 'only entries with this reason', reasonOf)
     .option('--json', 'print JSON', false)
-    .action(({ reason = null, json }) =>
-      onList(line, false, (list, output) => printList(list, reason, json, output.out)),
+    .action(({ tenant = null, reason = null, json }) =>
+      onList(line, false, (list, output) => printList(list, { tenant, reason }, json, output.out)),
     );
   group
     .command('add')
     .argument('<addresses...>', 'addresses, or domains for all their addresses', targetsOf)
     .description('put addresses or domains on the list; what waits for them in the queue ends as suppressed')
+    .option(
+      '--tenant <name>',
+      'of the list of this tenant; without it of the list for all mail',
+      tenantOf,
+      '',
+    )
     .option('--reason <reason>', 'a word for why', reasonOf, 'operator')
     .option('--detail <text>', 'why, for those who ask', detailOf, '')
     .option('--for <time>', 'how long, as 12h or 30d; without it until it is removed', duration, null)
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { reason, detail, for: durationMs, json }) =>
+    .action((targets: string[], { tenant, reason, detail, for: durationMs, json }) =>
       onList(line, true, async (list, { out }) => {
         const nowMs = Date.now();
         const entries = targets.map(
           (target): Suppression => ({
-            tenant: '',
+            tenant,
             target,
             scope: SCOPE_ALL,
             reason,
@@ -76,34 +85,45 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .command('remove')
     .argument('<addresses...>', 'addresses or domains', targetsOf)
     .description('take addresses or domains off the list')
+    .option(
+      '--tenant <name>',
+      'of the list of this tenant; without it of the list for all mail',
+      tenantOf,
+      '',
+    )
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { json }) =>
-      onList(line, true, (list, output) => remove(list, targets, json, output)),
+    .action((targets: string[], { tenant, json }) =>
+      onList(line, true, (list, output) => remove(list, tenant, targets, json, output)),
     );
   group
     .command('check')
     .argument('<addresses...>', 'addresses or domains', targetsOf)
     .description('whether addresses get mail; if not, which entry says so')
+    .option('--tenant <name>', 'whether they get mail of this tenant', tenantOf, '')
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { json }) =>
-      onList(line, false, (list, { out }) => check(list, targets, json, out)),
+    .action((targets: string[], { tenant, json }) =>
+      onList(line, false, (list, { out }) => check(list, tenant, targets, json, out)),
     );
   noteBelow(group.command('import'), COLUMNS)
     .argument('[file]', 'CSV file; without it standard input')
     .description('put the addresses of a file on the list; entries that are there take what the file says')
+    .option('--tenant <name>', 'the list of lines that name none', tenantOf, '')
     .option('--reason <reason>', 'the reason of lines that name none', reasonOf, 'imported')
     .option('--for <time>', 'how long lines hold that name no end, as 30d', duration, null)
     .option('--json', 'print JSON', false)
-    .action((file: string | undefined, { reason, for: durationMs, json }) =>
-      onList(line, true, (list, output) => importFile(list, file, { reason, durationMs }, json, output)),
+    .action((file: string | undefined, { tenant, reason, for: durationMs, json }) =>
+      onList(line, true, (list, output) =>
+        importFile(list, file, { tenant, reason, durationMs }, json, output),
+      ),
     );
   group
     .command('export')
     .argument('[file]', 'to be written; without it standard output')
     .description('the list as CSV, as `import` reads it')
+    .option('--tenant <name>', 'only the list of this tenant', tenantOf)
     .option('--reason <reason>', 'only entries with this reason', reasonOf)
-    .action((file: string | undefined, { reason = null }) =>
-      onList(line, false, (list, { out }) => exportFile(list, file, reason, out)),
+    .action((file: string | undefined, { tenant = null, reason = null }) =>
+      onList(line, false, (list, { out }) => exportFile(list, file, { tenant, reason }, out)),
     );
 }
 
@@ -111,6 +131,11 @@ function targetsOf(text: string, before: string[] = []): string[] {
   const target = suppressionTarget(addressOf(text));
   if (target === null) throw new InvalidArgumentError('It is no address, and no domain.');
   return [...before, target];
+}
+
+function tenantOf(text: string): string {
+  if (!isAttributeText(text)) throw new InvalidArgumentError('It is no name of a tenant.');
+  return text;
 }
 
 function reasonOf(text: string): string {
@@ -143,13 +168,13 @@ async function onList(
 
 async function printList(
   list: SuppressionList,
-  reason: string | null,
+  choice: SuppressionChoice,
   json: boolean,
   out: Writable,
 ): Promise<ExitCode> {
   let count = 0;
   if (json) await written(out, '{"suppressions":[');
-  for await (const page of list.book.list({ tenant: null, reason })) {
+  for await (const page of list.book.list(choice)) {
     const lines = page.map((entry) => {
       const separator = count++ === 0 ? '\n' : ',\n';
       return json
@@ -165,6 +190,7 @@ async function printList(
 
 async function remove(
   { book }: SuppressionList,
+  tenant: string,
   targets: readonly string[],
   json: boolean,
   { out, err }: Output,
@@ -172,7 +198,7 @@ async function remove(
   const removed: string[] = [];
   const unknown: string[] = [];
   for (const target of targets)
-    ((await book.remove([{ tenant: '', target, scope: SCOPE_ALL }])) > 0 ? removed : unknown).push(target);
+    ((await book.remove([{ tenant, target, scope: SCOPE_ALL }])) > 0 ? removed : unknown).push(target);
   if (json) out.write(jsonOf({ removed, unknown }));
   else for (const target of removed) out.write(printableLines(`${target} gets mail again\n`));
   for (const target of unknown)
@@ -182,12 +208,15 @@ async function remove(
 
 async function check(
   { book }: SuppressionList,
+  tenant: string,
   targets: readonly string[],
   json: boolean,
   out: Writable,
 ): Promise<ExitCode> {
   const asked = [...new Set(targets.flatMap((target) => [target, domainOfTarget(target)]))];
-  const found = await book.find(asked.map((target) => ({ tenant: '', target })));
+  const found = await book.find(
+    [...new Set(['', tenant])].flatMap((list) => asked.map((target) => ({ tenant: list, target }))),
+  );
   const answers = targets.map((target) => ({
     target,
     entries: found.filter((one) => one.target === target || one.target === domainOfTarget(target)),
@@ -221,7 +250,7 @@ const MAX_NAMED = 10;
 async function importFile(
   list: SuppressionList,
   file: string | undefined,
-  options: { reason: string; durationMs: number | null },
+  options: { tenant: string; reason: string; durationMs: number | null },
   json: boolean,
   { out, err }: Output,
 ): Promise<ExitCode> {
@@ -270,17 +299,17 @@ async function importFile(
 async function exportFile(
   { book }: SuppressionList,
   file: string | undefined,
-  reason: string | null,
+  choice: SuppressionChoice,
   stdout: Writable,
 ): Promise<ExitCode> {
   const out = file === undefined || file === '-' ? stdout : createWriteStream(file, { mode: 0o600 });
-  await written(out, csvLine(['address', 'reason', 'source', 'detail', 'created_at', 'ends_at']));
-  for await (const page of book.list({ tenant: null, reason }))
+  await written(out, csvLine(['address', 'tenant', 'reason', 'source', 'detail', 'created_at', 'ends_at']));
+  for await (const page of book.list(choice))
     await written(
       out,
       page
-        .map(({ target, reason, source, detail, createdAtMs, expiresAtMs }) =>
-          csvLine([target, reason, source, detail, timeOf(createdAtMs), timeOf(expiresAtMs)]),
+        .map(({ target, tenant, reason, source, detail, createdAtMs, expiresAtMs }) =>
+          csvLine([target, tenant, reason, source, detail, timeOf(createdAtMs), timeOf(expiresAtMs)]),
         )
         .join(''),
     );
@@ -296,9 +325,10 @@ const timeOf = (ms: number | null): string => (ms === null ? '' : new Date(ms).t
 const jsonOf = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
 
 function lineOf(entry: Suppression): string {
-  const { address, reason, source, detail, created_at, ends_at } = suppressionAnswer(entry);
+  const { address, tenant, reason, source, detail, created_at, ends_at } = suppressionAnswer(entry);
+  const whose = tenant === '' ? '' : `  of ${tenant}`;
   const end = ends_at === null ? 'until it is removed' : `until ${ends_at}`;
   return printable(
-    `${address}  ${reason} (${source})  since ${created_at} ${end}${detail === '' ? '' : `: ${detail}`}`,
+    `${address}${whose}  ${reason} (${source})  since ${created_at} ${end}${detail === '' ? '' : `: ${detail}`}`,
   );
 }

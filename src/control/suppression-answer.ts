@@ -4,6 +4,8 @@ import type { Suppression } from '../mail/suppression.ts';
 export interface SuppressionAnswer {
   /** An address, or a domain. */
   address: string;
+  /** '': for all mail. */
+  tenant: string;
   reason: string;
   source: string;
   detail: string;
@@ -14,6 +16,7 @@ export interface SuppressionAnswer {
 
 export const suppressionAnswer = (entry: Suppression): SuppressionAnswer => ({
   address: entry.target,
+  tenant: entry.tenant,
   reason: entry.reason,
   source: entry.source,
   detail: entry.detail,

@@ -6,7 +6,7 @@ import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
-import type { Suppression, SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
+import type { SuppressionAnswers, SuppressionAsk, SuppressionOrder } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
@@ -57,7 +57,7 @@ export interface Settlement {
   retryAtMs: number | null;
   delayNotified: boolean;
   /** Entries of the suppression list that the outcomes call for: written in the same transaction. Absent: none. */
-  suppressed?: Suppression[];
+  suppressed?: SuppressionOrder[];
 }
 
 /** Whoever writes the suppression list tells of an entry before it is durable (feedback/suppression-filter.ts). */

@@ -245,12 +245,13 @@ function givenUp(
   result: AttemptResult,
   nowMs: number,
 ): OutcomeGroup['outcome'] {
-  const { reply, peer, reason, detail } = outcome;
+  const { reply, peer, verdict, reason, detail } = outcome;
   const last = `last: ${reason}, ${detail}`;
   const base = {
     kind: 'bounced' as const,
     ...(reply === undefined ? {} : { reply }),
     ...(peer === undefined ? {} : { peer }),
+    ...(verdict === undefined ? {} : { verdict }),
   };
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);

@@ -7,6 +7,7 @@ import { RelayError } from '../base/errors.ts';
 import type { SuppressionTable } from '../database/database.ts';
 import {
   holdsLonger,
+  isCount,
   isInForce,
   type Suppression,
   type SuppressionKey,
@@ -49,7 +50,7 @@ export class SuppressionBook {
     const nowMs = this.#now();
     const longest = new Map<string, Suppression>();
     for (const entry of found.flat()) {
-      if (!isInForce(entry, nowMs)) continue;
+      if (!isInForce(entry, nowMs) || isCount(entry)) continue;
       const key = JSON.stringify([entry.tenant, entry.target, entry.scope]);
       const other = longest.get(key);
       if (other === undefined || holdsLonger(entry, other)) longest.set(key, entry);

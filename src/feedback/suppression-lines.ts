@@ -1,6 +1,7 @@
 /** Lines of a CSV file as entries of the suppression list. */
 import type { CsvRecord } from '../base/csv.ts';
 import { printable } from '../base/printable.ts';
+import { isAttributeText } from '../mail/attributes.ts';
 import {
   MAX_DETAIL_LENGTH,
   SCOPE_ALL,
@@ -11,6 +12,7 @@ import {
 } from '../mail/suppression.ts';
 
 export interface LineDefaults {
+  tenant: string;
   reason: string;
   /** null: lines that name no end hold for ever. */
   durationMs: number | null;
@@ -68,12 +70,15 @@ export class SuppressionLines {
     if (reason !== '' && !REASON.test(reason)) return `${JSON.stringify(reason.slice(0, 100))} is no reason`;
     const created = isPlain ? '' : of('created_at');
     const ends = isPlain ? '' : of('ends_at');
+    const tenant = isPlain ? '' : of('tenant').trim();
+    if (tenant !== '' && !isAttributeText(tenant))
+      return `${JSON.stringify(tenant.slice(0, 100))} is no tenant`;
     const createdAtMs = created === '' ? nowMs : timeOf(created);
     const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeOf(ends);
     if (Number.isNaN(createdAtMs)) return `${JSON.stringify(created.slice(0, 100))} is no time`;
     if (Number.isNaN(expiresAtMs)) return `${JSON.stringify(ends.slice(0, 100))} is no time`;
     return {
-      tenant: '',
+      tenant: tenant === '' ? this.#defaults.tenant : tenant,
       target,
       scope: SCOPE_ALL,
       reason: reason === '' ? this.#defaults.reason : reason,

@@ -10,7 +10,7 @@ export interface SuppressionKey {
   tenant: string;
   /** An address or a domain, as suppressionTarget makes it. */
   target: string;
-  /** `all` mail. */
+  /** `all` mail; or a count of what may lead to an entry (`counted`), which holds nothing back. */
   scope: string;
 }
 
@@ -24,12 +24,20 @@ export interface Suppression extends SuppressionKey {
   expiresAtMs: number | null;
 }
 
+/** An entry that a bounce calls for: after so many messages within a time. */
+export interface SuppressionOrder extends Suppression {
+  after: number;
+  withinMs: number;
+}
+
 /** Who put an entry there: a reply to our own delivery, a report that came by mail, a complaint, an operator, a file. */
 export const SUPPRESSION_SOURCES = ['reply', 'report', 'complaint', 'operator', 'import'] as const;
 export type SuppressionSource = (typeof SUPPRESSION_SOURCES)[number];
 
 export const SCOPE_ALL = 'all';
-export const MAX_TENANT_LENGTH = 64;
+/** A row with this and a reason as scope has the times of the messages that count towards an entry as its detail. */
+const COUNT = 'count:';
+export const MAX_TENANT_LENGTH = 128;
 export const MAX_TARGET_LENGTH = 320;
 export const MAX_REASON_LENGTH = 64;
 export const MAX_DETAIL_LENGTH = 500;
@@ -128,6 +136,31 @@ function mixed(word: number): number {
   h = Math.imul(h ^ (h >>> 15), 0x846ca68b);
   return h ^ (h >>> 16);
 }
+
+/** What is written for a bounce that counts: how often there were such, and the entry itself once that is often enough. */
+export function counted(
+  { after, withinMs, ...entry }: SuppressionOrder,
+  there: readonly Suppression[],
+): Suppression[] {
+  if (after <= 1) return [entry];
+  const scope = COUNT + entry.reason;
+  const before = there.find((one) => one.scope === scope)?.detail ?? '';
+  const times = before
+    .split(' ')
+    .filter((text) => text !== '' && Date.parse(text) > entry.createdAtMs - withinMs)
+    .slice(1 - after);
+  times.push(new Date(entry.createdAtMs).toISOString());
+  const isFull = times.length >= after;
+  const count: Suppression = {
+    ...entry,
+    scope,
+    detail: isFull ? '' : times.join(' '),
+    expiresAtMs: entry.createdAtMs + (isFull ? 0 : withinMs),
+  };
+  return isFull ? [entry, count] : [count];
+}
+
+export const isCount = ({ scope }: SuppressionKey): boolean => scope.startsWith(COUNT);
 
 /** Of two entries for the same key the one that holds longer. */
 export const holdsLonger = (a: Suppression, b: Suppression): boolean =>

@@ -9,7 +9,7 @@ import type {
   Settlement,
 } from '../database/database.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
-import type { Suppression } from '../mail/suppression.ts';
+import type { SuppressionOrder } from '../mail/suppression.ts';
 
 /** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {
@@ -65,10 +65,13 @@ function encodeSettlement(wire: Wire, settlement: Settlement): void {
   encodeSuppressed(wire, settlement.suppressed);
 }
 
-function encodeSuppressed(wire: Wire, entries: readonly Suppression[] = []): void {
-  wire.push(entries.length);
-  for (const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } of entries)
+function encodeSuppressed(wire: Wire, orders: readonly SuppressionOrder[] = []): void {
+  wire.push(orders.length);
+  for (const order of orders) {
+    const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = order;
     wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
+    wire.push(order.after, order.withinMs);
+  }
 }
 
 function encodeSeqs(wire: Wire, seqs: number[]): void {
@@ -123,15 +126,17 @@ function decodeSettlement(r: WireReader): Settlement {
   return settlement;
 }
 
-const decodeSuppressed = (r: WireReader): Suppression => ({
+const decodeSuppressed = (r: WireReader): SuppressionOrder => ({
   tenant: r.text(),
   target: r.text(),
   scope: r.text(),
   reason: r.text(),
-  source: r.text() as Suppression['source'],
+  source: r.text() as SuppressionOrder['source'],
   detail: r.text(),
   createdAtMs: r.number(),
   expiresAtMs: r.optional<number>(),
+  after: r.number(),
+  withinMs: r.number(),
 });
 
 function decodeGroup(r: WireReader): SettleGroup {

@@ -191,6 +191,7 @@ export class Stages {
       log,
       deliver: (jobs) => this.#deliver(jobs),
       settle: (results) => this.#settle(results),
+      settings: () => this.config,
     });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
@@ -364,7 +365,11 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
+    this.commits.settle(
+      this.leases
+        .over(this.suspensions.complete(results))
+        .map((result) => this.suppression.learn(toSettleItem(result))),
+    );
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

@@ -3,12 +3,14 @@
  * which ends them without a connection. What the filter does not know costs a look at memory; the rest is looked up in
  * the tables, and waits for that. Part of the composition root.
  */
+import { RelayPolicy } from '../admission/relay-policy.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { SuppressionBook, type SuppressionPart } from '../feedback/suppression-book.ts';
 import { SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
+import { suppressionOrders } from '../feedback/suppression-rules.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import {
   domainOfTarget,
@@ -18,6 +20,7 @@ import {
   suppressionTarget,
 } from '../mail/suppression.ts';
 import { type Arena, mapSharedMemory } from '../native.ts';
+import type { SettleItem } from '../persistence/entry.ts';
 import type { ProcessPlace } from './place.ts';
 import { hostFilterPath } from './suppression-parts.ts';
 
@@ -33,6 +36,8 @@ export interface RelaySuppressionSetup {
   /** Takes jobs on their way to delivery. */
   deliver(jobs: Job[]): void;
   settle(results: AttemptResult[]): void;
+  /** The config as of now. */
+  settings(): Config;
 }
 
 interface Doubtful {
@@ -46,9 +51,12 @@ export class RelaySuppression {
   readonly book: SuppressionBook;
   readonly #keeper: SuppressionKeeper;
   readonly #setup: RelaySuppressionSetup;
+  #ours: { domains: Config['relay_domains']; policy: RelayPolicy };
 
   constructor(setup: RelaySuppressionSetup) {
     this.#setup = setup;
+    const { relay_domains } = setup.config;
+    this.#ours = { domains: relay_domains, policy: new RelayPolicy([], relay_domains) };
     const { config, place, parts, log } = setup;
     this.filter = new SuppressionFilter(hostFilterPath(place), { map: mapSharedMemory });
     this.book = new SuppressionBook(parts, Date.now);
@@ -92,34 +100,51 @@ export class RelaySuppression {
     if (job.suppressed !== undefined) delete job.suppressed;
     if (job.reversePath === '') return [];
     const doubts: Doubtful['recipients'] = [];
+    const lists = listsOf(job);
     for (const recipient of job.recipients) {
       const target = suppressionTarget(recipient.address);
       if (target === null) continue;
-      const mayHold =
-        this.filter.mayHold(suppressionHash('', target)) ||
-        this.filter.mayHold(suppressionHash('', domainOfTarget(target)));
-      if (mayHold) doubts.push({ recipient, target });
+      const mayHold = (tenant: string): boolean =>
+        this.filter.mayHold(suppressionHash(tenant, target)) ||
+        this.filter.mayHold(suppressionHash(tenant, domainOfTarget(target)));
+      if (lists.some(mayHold)) doubts.push({ recipient, target });
     }
     return doubts;
   }
 
+  /** Adds to an item of a commit the entries that its outcomes call for. */
+  learn(item: SettleItem): SettleItem {
+    const { suppression, relay_domains } = this.#setup.settings();
+    if (relay_domains !== this.#ours.domains)
+      this.#ours = { domains: relay_domains, policy: new RelayPolicy([], relay_domains) };
+    const { policy } = this.#ours;
+    const isOurs = (domain: string): boolean => policy.isRelayDomain(domain);
+    const orders = suppressionOrders(item.result, suppression.rules, isOurs, Date.now());
+    if (orders.length > 0) item.settlement.suppressed = orders;
+    return item;
+  }
+
   async #judge(doubtful: Doubtful[]): Promise<void> {
-    const targets = new Set(
-      doubtful.flatMap(({ recipients }) =>
-        recipients.flatMap(({ target }) => [target, domainOfTarget(target)]),
-      ),
-    );
+    const pairs = new Map<string, { tenant: string; target: string }>();
+    for (const { job, recipients } of doubtful)
+      for (const tenant of listsOf(job))
+        for (const { target } of recipients)
+          for (const one of [target, domainOfTarget(target)])
+            pairs.set(keyOf(tenant, one), { tenant, target: one });
     let found: Suppression[];
     try {
-      found = await this.book.find([...targets].map((target) => ({ tenant: '', target })));
+      found = await this.book.find([...pairs.values()]);
     } catch (error) {
       this.#putOff(doubtful, error as Error);
       return;
     }
-    const entries = new Map(found.map((entry) => [entry.target, entry]));
+    const entries = new Map(found.map((entry) => [keyOf(entry.tenant, entry.target), entry]));
     for (const { job, recipients } of doubtful) {
       const suppressed = recipients.flatMap(({ recipient, target }) => {
-        const entry = entries.get(target) ?? entries.get(domainOfTarget(target));
+        const [entry] = listsOf(job).flatMap(
+          (tenant) =>
+            entries.get(keyOf(tenant, target)) ?? entries.get(keyOf(tenant, domainOfTarget(target))) ?? [],
+        );
         return entry === undefined ? [] : [{ seq: recipient.seq, detail: suppressionDetail(entry) }];
       });
       if (suppressed.length > 0) job.suppressed = suppressed;
@@ -158,3 +183,11 @@ export class RelaySuppression {
     this.#setup.settle(results);
   }
 }
+
+/** The lists that hold for a job: that of the relay, and that of its tenant. */
+function listsOf({ attributes }: Job): string[] {
+  const tenant = attributes?.tenant ?? '';
+  return tenant === '' ? [''] : ['', tenant];
+}
+
+const keyOf = (tenant: string, target: string): string => JSON.stringify([tenant, target]);

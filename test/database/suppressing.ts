@@ -1,7 +1,12 @@
 /** What every queue database must do as a table of the suppression list. Run by one test file per driver. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { type Suppression, suppressionHash } from '../../src/mail/suppression.ts';
+import {
+  isCount,
+  type Suppression,
+  type SuppressionOrder,
+  suppressionHash,
+} from '../../src/mail/suppression.ts';
 import type { DatabaseClient } from '../../src/persistence/database-client.ts';
 import { bounced, type QueueFixture } from '../persistence/fixture.ts';
 import type { Driver } from './conformance.ts';
@@ -15,6 +20,13 @@ const entry = (target: string, fields: Partial<Suppression> = {}): Suppression =
   detail: '550 5.1.1 nobody',
   createdAtMs: 1000,
   expiresAtMs: null,
+  ...fields,
+});
+
+const order = (target: string, fields: Partial<SuppressionOrder> = {}): SuppressionOrder => ({
+  ...entry(target),
+  after: 1,
+  withinMs: 10_000,
   ...fields,
 });
 
@@ -111,11 +123,29 @@ export function suppressingConformance(driver: Driver): void {
 
     it('writes an entry with the settlement that calls for it, or not at all', async () => {
       const queueId = await queue.add(['a@one.test', 'b@one.test'], 'SENDING');
-      const settlement = { queueId, destination: 'one.test', suppressed: [entry('a@one.test')] };
+      const settlement = { queueId, destination: 'one.test', suppressed: [order('a@one.test')] };
       assert.equal(await queue.settle({ ...settlement, fence: 99, groups: [bounced([0, 1])] }), false);
       assert.deepEqual(await find('a@one.test'), []);
       assert.equal(await queue.settle({ ...settlement, groups: [bounced([0, 1])] }), true);
       assert.deepEqual(await find('a@one.test'), [entry('a@one.test')]);
+    });
+
+    it('counts messages that end so, and writes the entry once they are enough within the time', async () => {
+      const bounce = async (createdAtMs: number): Promise<number> => {
+        const queueId = await queue.add(['full@one.test'], 'SENDING');
+        const suppressed = [order('full@one.test', { after: 3, createdAtMs, reason: 'mailbox_full' })];
+        const settlement = { queueId, destination: 'one.test', suppressed, groups: [bounced([0])] };
+        assert.equal(await queue.settle(settlement), true);
+        return (await find('full@one.test')).filter((one) => !isCount(one)).length;
+      };
+      assert.equal(await bounce(1000), 0);
+      assert.equal(await bounce(2000), 0);
+      assert.equal(await bounce(11_500), 0, 'the first is too long ago');
+      const listed = await db.suppression({ op: 'list', after: '', limit: 9, tenant: null, reason: null });
+      assert.deepEqual(listed.entries, [], 'a count is no entry');
+      assert.equal(await bounce(11_600), 1);
+      await db.suppression({ op: 'remove', keys: [{ tenant: '', target: 'full@one.test', scope: 'all' }] });
+      assert.equal(await bounce(11_700), 0, 'counting begins anew');
     });
   });
 }

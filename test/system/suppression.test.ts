@@ -91,6 +91,35 @@ test('check, list, remove: as text and as JSON; what is not on the list is said'
   );
 });
 
+test('a host that knows no such user puts it on the list; one that blocks us, or defers, does not', async () => {
+  const refused = async (to: string, reply: string): Promise<void> => {
+    sink.options.faults = { rcpt: `=${reply}` };
+    await deposit(to, { rcptParameters: ' NOTIFY=NEVER' });
+    await fate(relay.events, to, 'bounced');
+    sink.options.faults = {};
+  };
+  await refused('nobody@six.test', '550 5.1.1 <nobody@six.test>: Recipient address rejected: User unknown');
+  await refused('spam@six.test', '550 5.7.1 Message rejected as spam');
+  await deposit('Nobody@six.test');
+  await deposit('spam@six.test');
+  const { detail } = await fate(relay.events, 'Nobody@six.test', 'suppressed');
+  assert.match(String(detail), /nobody@six\.test is suppressed: invalid_recipient, reply, since/);
+  await fate(relay.events, 'spam@six.test', 'delivered');
+  const checked = await command('check', 'nobody@six.test');
+  assert.match(checked, /until it is removed: 550 5\.1\.1 <nobody@six\.test>/);
+
+  // Exact when the relay is killed as soon as the fate is told.
+  sink.options.faults = { rcpt: '=550 5.1.1 User unknown' };
+  await deposit('killed@six.test', { rcptParameters: ' NOTIFY=NEVER' });
+  await fate(relay.events, 'killed@six.test', 'bounced');
+  await relay.kill();
+  sink.options.faults = {};
+  await relay.start();
+  await deposit('killed@six.test');
+  await fate(relay.events, 'killed@six.test', 'suppressed');
+  await command('remove', 'nobody@six.test', 'killed@six.test');
+});
+
 test('a file is imported beside the relay, and holds at once in both processes; what waits ends as suppressed', async () => {
   const held = Array.from({ length: 4 }, (_, i) => `defer-451+${i}@four.test`);
   for (const to of held) await deposit(to);
@@ -119,8 +148,8 @@ test('the list outlives a restart, the filter with it; without that file the lis
   await command('add', 'stopped@five.test', '--for', '1d');
   const exported = await command('export', '--reason', 'unsubscribe');
   assert.equal(exported.split('\r\n').length, 3002);
-  assert.match(exported, /^address,reason,source,detail,created_at,ends_at\r\n/);
-  assert.match(exported, /u1@many\.test,unsubscribe,import,"said ""no""",20/);
+  assert.match(exported, /^address,tenant,reason,source,detail,created_at,ends_at\r\n/);
+  assert.match(exported, /u1@many\.test,,unsubscribe,import,"said ""no""",20/);
   await relay.start();
   await deposit(['stopped@five.test', 'u7@many.test', 'free@five.test']);
   await fate(relay.events, 'stopped@five.test', 'suppressed');

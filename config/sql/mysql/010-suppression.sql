@@ -3,7 +3,7 @@
 -- a higher one was seen. Each shard has the entries that its own mail led to; one that is on any shard counts.
 CREATE TABLE IF NOT EXISTS suppressions (
   hash BIGINT NOT NULL,
-  tenant VARCHAR(64) NOT NULL,
+  tenant VARCHAR(128) NOT NULL,
   target VARCHAR(320) NOT NULL,              -- address in the form in which it is compared, or a domain
   scope VARCHAR(80) NOT NULL,                -- 'all'
   reason VARCHAR(64) NOT NULL,

@@ -8,7 +8,7 @@ import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
-import { putSuppressions } from './suppressions.ts';
+import { orderSuppressions } from './suppressions.ts';
 
 interface RowFacts extends MailFacts {
   destination: string;
@@ -89,7 +89,7 @@ export class SettleBatch {
     await eraseMails(this.#connection, erased);
     const suppressed = settlements.flatMap((one, i) => (accepted[i] === true ? (one.suppressed ?? []) : []));
     if (suppressed.length > 0)
-      await putSuppressions(this.#connection, suppressed, false, this.#keep.suppressed ?? null);
+      await orderSuppressions(this.#connection, suppressed, this.#keep.suppressed ?? null);
     return { accepted, erased };
   }
 

@@ -1,12 +1,15 @@
 /** The suppression list on a server: what is asked of it (mail/suppression.ts), and entries that a settlement writes. */
 import type { Connection } from 'mariadb';
 import {
+  counted,
   holdsLonger,
+  isCount,
   type Suppression,
   type SuppressionAnswer,
   type SuppressionAnswers,
   type SuppressionAsk,
   type SuppressionKey,
+  type SuppressionOrder,
   suppressionHash,
 } from '../../mail/suppression.ts';
 import type { SuppressionNotes } from '../database.ts';
@@ -64,16 +67,53 @@ export async function answerSuppression(
  * Writes entries. From here to the end of the transaction no other one writes any: the counter's row is locked, so that versions
  * become visible in their order.
  */
-export async function putSuppressions(
+async function putSuppressions(
   connection: Connection,
   entries: readonly Suppression[],
   replace: boolean,
   notes: SuppressionNotes | null,
 ): Promise<SuppressionAnswers['put']> {
+  const version = await nextVersion(connection);
+  const there = new Map((await findSuppressions(connection, entries)).map((one) => [keyOf(one), one]));
+  return write(connection, entries, { replace, notes, version, there });
+}
+
+/** Writes what bounces call for, as part of the transaction that settles them. */
+export async function orderSuppressions(
+  connection: Connection,
+  orders: readonly SuppressionOrder[],
+  notes: SuppressionNotes | null,
+): Promise<void> {
+  const version = await nextVersion(connection);
+  const there = new Map((await findSuppressions(connection, orders)).map((one) => [keyOf(one), one]));
+  for (const order of orders) {
+    const same = [...there.values()].filter(
+      (one) => one.tenant === order.tenant && one.target === order.target,
+    );
+    for (const entry of counted(order, same))
+      await write(connection, [entry], { replace: isCount(entry), notes, version, there });
+  }
+}
+
+async function nextVersion(connection: Connection): Promise<number> {
   await connection.query(COUNT_ON);
   await connection.query(NAME_TABLE);
-  const { version } = await markOf(connection);
-  const there = new Map((await findSuppressions(connection, entries)).map((one) => [keyOf(one), one]));
+  return (await markOf(connection)).version;
+}
+
+interface Writing {
+  replace: boolean;
+  notes: SuppressionNotes | null;
+  version: number;
+  /** What the table has, by key. */
+  there: Map<string, Suppression>;
+}
+
+async function write(
+  connection: Connection,
+  entries: readonly Suppression[],
+  { replace, notes, version, there }: Writing,
+): Promise<SuppressionAnswers['put']> {
   const written = new Map<string, Suppression>();
   const sum = { added: 0, changed: 0 };
   for (const entry of entries) {
@@ -163,7 +203,7 @@ async function listOf(
   const from = after === '' ? [-1, '', '', ''] : (JSON.parse(after) as [number, string, string, string]);
   const rows = await connection.query<(Suppression & { hash: number })[]>(
     `SELECT hash, ${COLUMNS} FROM suppressions
-     WHERE (hash > ? OR (hash = ? AND (tenant, target, scope) > (?, ?, ?))) AND (? IS NULL OR tenant = ?)
+     WHERE (hash > ? OR (hash = ? AND (tenant, target, scope) > (?, ?, ?))) AND scope NOT LIKE 'count:%' AND (? IS NULL OR tenant = ?)
        AND (? IS NULL OR reason = ?)
      ORDER BY hash, tenant, target, scope LIMIT ?`,
     [from[0], ...from, tenant, tenant, reason, reason, limit],

@@ -66,7 +66,7 @@ export class Settler {
   settle(settlement: Settlement, nowMs: number): boolean {
     const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
-    for (const entry of settlement.suppressed ?? []) this.suppressions.put(entry, false);
+    for (const order of settlement.suppressed ?? []) this.suppressions.order(order);
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
       this.#keep.keepDeliveredMs === 0 &&

@@ -1,13 +1,16 @@
 /** The suppression list in a sqlite file: what is asked of it (mail/suppression.ts), and entries that a settlement writes. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import {
+  counted,
   holdsLonger,
+  isCount,
   type Suppression,
   type SuppressionAnswer,
   type SuppressionAnswers,
   type SuppressionAsk,
   type SuppressionKey,
   type SuppressionMark,
+  type SuppressionOrder,
   suppressionHash,
 } from '../../mail/suppression.ts';
 import type { SuppressionNotes } from '../database.ts';
@@ -114,6 +117,12 @@ export class SqliteSuppressions {
     for (let at = 0; at < values.length; at += INSERTED) this.#insert.run(...values.slice(at, at + INSERTED));
   }
 
+  /** Writes what a bounce calls for. Within a transaction of the caller's. */
+  order(order: SuppressionOrder): void {
+    for (const entry of counted(order, this.#all(order.tenant, order.target)))
+      this.put(entry, isCount(entry));
+  }
+
   /** Within a transaction of the caller's. @returns null: a stronger entry is there already. */
   put(entry: Suppression, replace: boolean): 'added' | 'changed' | null {
     const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = entry;
@@ -164,7 +173,7 @@ export class SqliteSuppressions {
   #list({ after, limit, tenant, reason }: SuppressionAsk & { op: 'list' }): SuppressionAnswers['list'] {
     const rows = this.#db
       .prepare(
-        `SELECT id, ${COLUMNS} FROM suppressions WHERE id > ? AND (? IS NULL OR tenant = ?) AND (? IS NULL OR reason = ?)
+        `SELECT id, ${COLUMNS} FROM suppressions WHERE id > ? AND scope NOT LIKE 'count:%' AND (? IS NULL OR tenant = ?) AND (? IS NULL OR reason = ?)
          ORDER BY id LIMIT ?`,
       )
       .all(Number(after), tenant, tenant, reason, reason, limit) as unknown as Found[];
