@@ -49,7 +49,7 @@ function addUnknown(replies: Command, line: CommandLine): void {
       const { listUnknown } = await import('./unknown-replies.ts');
       const { dataDirOf } = await import('../config/load.ts');
       const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await listUnknown(controlPath, json, process.stdout, process.stderr));
+      line.endsWith(await listUnknown(controlPath, json, line.out, line.err));
     });
 }
 

@@ -7,6 +7,7 @@ type Said = Pick<EntryFacts, 'reversePath' | 'messageId'>;
 export class Removals {
   readonly #said = new Map<string, Said>();
   readonly #entries = new Map<string, RemovedEntry>();
+  readonly #whole: RemovedEntry[] = [];
 
   /** What is to be said of a message: before its recipients are added, as it may be erased with the last of them. */
   knows(queueId: string): boolean {
@@ -29,7 +30,12 @@ export class Removals {
     for (const recipient of recipients) entry.recipients.push(recipient);
   }
 
+  /** An entry that goes with its message, and comes once. */
+  addWhole(entry: RemovedEntry): void {
+    if (entry.recipients.length > 0) this.#whole.push(entry);
+  }
+
   entries(): RemovedEntry[] {
-    return [...this.#entries.values()];
+    return this.#entries.size === 0 ? this.#whole : [...this.#whole, ...this.#entries.values()];
   }
 }

@@ -110,9 +110,14 @@ export async function operateBySlices(
   const sent: string[] = [];
   const queueIds: string[] = [];
   let next: string | null = from;
-  let within: Band | null = null;
-  while (next !== null) {
-    const part: OperateSlice = await slice(next, within);
+  for (let asked: Promise<OperateSlice> | null = slice(from, null); asked !== null; ) {
+    const part: OperateSlice = await asked;
+    next = part.next;
+    // Only whole bands are told: who asks goes on after a message.
+    const goesOn = next !== null && (part.within !== null || steadyMs() < endMs);
+    // The next slice is under way while it is told what this one did.
+    asked = goesOn ? slice(next as string, part.within) : null;
+    asked?.catch(() => {}); // awaited after this
     sum.rows += part.rows;
     sum.recipients += part.recipients;
     sum.sending += part.sending.length;
@@ -122,9 +127,6 @@ export async function operateBySlices(
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
-    ({ next, within } = part);
-    // Only whole bands are told: who asks goes on after a message.
-    if (within === null && steadyMs() >= endMs) break;
   }
   return {
     ...sum,

@@ -103,9 +103,9 @@ export class Attempt {
     this.todo.splice(0, this.todo.length, ...open);
   }
 
-  /** Gives recipients the outcome of the present host. A deferral is postponed, because another host may take them. */
+  /** Gives recipients the outcome of the present host. A deferral is postponed where another host may take them. */
   apply(positions: readonly number[], outcome: Outcome): void {
-    if (outcome.kind === 'deferred') this.postpone(positions, outcome);
+    if (isForOthers(outcome)) this.postpone(positions, outcome);
     else this.decide(positions, outcome);
   }
 
@@ -113,6 +113,13 @@ export class Attempt {
   applyRest(outcome: Outcome): void {
     this.apply(this.#inState(OPEN), outcome);
     this.cursor = this.todo.length;
+  }
+
+  /** The same, for those that are in no transaction yet. */
+  applyWaiting(outcome: Outcome): void {
+    const waiting = this.todo.slice(this.cursor);
+    this.cursor = this.todo.length;
+    this.apply(waiting, outcome);
   }
 
   /** Keeps an outcome that counts unless another host takes the recipient. A bounce never replaces a deferral. */
@@ -190,7 +197,7 @@ export class Attempt {
       same = { outcome: make(reply), group: null };
       this.#byReply.set(key, same);
     }
-    if (same.outcome.kind === 'deferred') {
+    if (isForOthers(same.outcome)) {
       this.postpone([position], same.outcome);
       return;
     }
@@ -232,3 +239,7 @@ export class Attempt {
     return (this.job.recipients[position] as { seq: number }).seq;
   }
 }
+
+/** Whether another host is to be asked: not where we are told to send less, which holds for all of them. */
+const isForOthers = (outcome: Outcome): boolean =>
+  outcome.kind === 'deferred' && outcome.verdict?.move !== 'slow_down';

@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
+import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { OwnerTls, SessionOwner } from './client/owner.ts';
@@ -19,7 +20,9 @@ import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
+import { Pace } from './pace.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
+import { retireExcess } from './retire-excess.ts';
 import type { Host, Route } from './route.ts';
 import { tlsPolicyOf } from './security/tls-policy.ts';
 import { Suspension } from './suspension.ts';
@@ -45,6 +48,7 @@ export class Destination implements SessionOwner {
   /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
+  readonly #pace = new Pace();
 
   constructor(key: string, ports: DestinationPorts<Destination>) {
     this.key = key;
@@ -167,7 +171,8 @@ export class Destination implements SessionOwner {
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
   pump(): void {
     try {
-      this.#pump();
+      if (!this.#pace.holds(this.now())) this.#pump();
+      else if (this.backlog > 0) this.#ports.waits(this);
     } catch (error) {
       this.#brokenOff('pump', error);
     }
@@ -235,22 +240,9 @@ export class Destination implements SessionOwner {
     this.pump();
   }
 
-  /** Closes connections beyond the grant, idle ones first. Those being opened are closed once they are established. */
   #retireExcess(): void {
     const granted = this.#ports.grantedConnections(this.key);
-    if (granted >= this.openConnections) return;
-    let excess = this.#dials.size - granted;
-    for (const { retiring } of this.#sessions) if (!retiring) excess++;
-    for (const session of this.#idle.slice(0, Math.max(0, excess))) {
-      session.quit();
-      excess--;
-    }
-    for (const session of this.#sessions) {
-      if (excess <= 0) break;
-      if (session.retiring) continue;
-      session.retiring = true;
-      excess--;
-    }
+    if (granted < this.openConnections) retireExcess(this.#sessions, this.#idle, granted - this.#dials.size);
   }
 
   #dial(): void {
@@ -258,7 +250,6 @@ export class Destination implements SessionOwner {
     this.#dials.open([]);
   }
 
-  /** The route of a dial names no hosts. */
   #noHosts({ avoid }: Dial, route: Exclude<Route, { kind: 'hosts' }>): void {
     const { detail } = route;
     const outcome =
@@ -286,6 +277,13 @@ export class Destination implements SessionOwner {
     return this.#hosts.hasOthers([host.address]);
   }
 
+  slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
+    const isOneTooMany = kind === 'connection_limit' && this.#sessions.size > 1;
+    session.retiring ||= isOneTooMany;
+    if (isOneTooMany) this.#pauseDials();
+    else this.#pace.slowDown(scope, this.now());
+  }
+
   works({ host }: ClientSession): void {
     this.#hosts.works(host.address);
   }
@@ -299,6 +297,7 @@ export class Destination implements SessionOwner {
   }
 
   next({ host }: ClientSession): Attempt | null {
+    if (this.#pace.holds(this.now())) return null;
     return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
   }
 
@@ -310,7 +309,8 @@ export class Destination implements SessionOwner {
 
   lookAhead(): Attempt | null {
     // If fewer attempts wait than there are sessions, another session is likely to be free before this peer answers.
-    if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
+    if (!this.#looksAhead || this.#pace.holds(this.now()) || this.#ready.length <= this.#sessions.size)
+      return null;
     return this.#begin(null);
   }
 

@@ -245,23 +245,32 @@ function givenUp(
   result: AttemptResult,
   nowMs: number,
 ): OutcomeGroup['outcome'] {
-  const { reply, peer, verdict, reason, detail } = outcome;
+  const { reply, peer, reason, detail, verdict } = outcome;
   const last = `last: ${reason}, ${detail}`;
   const base = {
     kind: 'bounced' as const,
     ...(reply === undefined ? {} : { reply }),
     ...(peer === undefined ? {} : { peer }),
-    ...(verdict === undefined ? {} : { verdict }),
+    ...(verdict === undefined ? {} : { verdict: { ...verdict, move: 'bounce' as const } }),
   };
+  const isDeadline = decision.kind === 'expired' && decision.by === 'deadline';
+  if (reason === 'peer_5xx' && !isDeadline) {
+    // The code was permanent all along.
+    const end = decision.kind === 'disabled' ? 'not tried again (retry.enabled)' : gaveUp(result, nowMs);
+    return { ...base, reason, status: reply?.enhanced || '5.0.0', detail: `${end}; ${last}` };
+  }
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);
     return { ...base, reason: 'retry_disabled', status, detail: `not tried again (retry.enabled); ${last}` };
   }
-  if (decision.kind === 'expired' && decision.by === 'deadline') {
+  if (isDeadline) {
     const detail = `${deadlineText(result.attributes?.deadlineMs ?? nowMs)}; ${last}`;
     return { ...base, reason: DEADLINE_PASSED, status: '5.4.7', detail };
   }
-  const hours = ((nowMs - result.receivedAtMs) / 3_600_000).toFixed(1);
-  const tries = `${result.attempts} attempt${result.attempts === 1 ? '' : 's'} in ${hours} hours`;
-  return { ...base, reason: 'expired', status: '5.4.7', detail: `gave up after ${tries}; ${last}` };
+  return { ...base, reason: 'expired', status: '5.4.7', detail: `${gaveUp(result, nowMs)}; ${last}` };
+}
+
+function gaveUp({ attempts, receivedAtMs }: AttemptResult, nowMs: number): string {
+  const hours = ((nowMs - receivedAtMs) / 3_600_000).toFixed(1);
+  return `gave up after ${attempts} attempt${attempts === 1 ? '' : 's'} in ${hours} hours`;
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { run } from '../support/child.ts';
 
-test('bench/queue.ts: every filter and action works', { timeout: 60_000 }, async () => {
+test('bench/queue.ts: every filter and action works', { timeout: 240_000 }, async () => {
   const bench = join(import.meta.dirname, '../../bench/queue.ts');
   const size = ['--rows', '300', '--ids', '20', '--rate', '0'];
   const { code, stdout, stderr } = await run(process.execPath, [

@@ -83,6 +83,7 @@ class Peer {
       },
       careful: new RememberedHosts(),
       classify: byFirstDigit,
+      slowDown: () => {},
       hasOthers: () => false,
       works: () => {},
       arena: {} as Arena,

@@ -42,6 +42,7 @@ export class Peer {
     const owner: SessionOwner = {
       careful: this.careful,
       classify: byFirstDigit,
+      slowDown: () => {},
       hasOthers: () => this.others,
       works: () => {},
       get turn() {

@@ -127,7 +127,7 @@ function router(changes: Changes = {}, random: () => number = Math.random): Rout
   const config = configSchema.parse({
     hostname: changes.hostname ?? 'relay.test',
     delivery: changes.delivery,
-    dns: { servers: [server.address], timeout_ms: 100, tries: 1, ...changes.dns },
+    dns: { servers: [server.address], timeout_ms: 5000, tries: 1, ...changes.dns },
   });
   const own = ownAddresses([{ address: '192.0.2.99', port: 25 }]);
   return new Router(config, { dns: new Dns(config.dns), own, random });
@@ -174,7 +174,8 @@ const CASES: [name: string, domain: string, expected: string][] = [
 
 for (const [name, domain, expected] of CASES) {
   test(name, async () => {
-    assert.equal(await summary(router().route(domain)), expected);
+    const dns = domain === 'slow.test' ? { timeout_ms: 100 } : {};
+    assert.equal(await summary(router({ dns }).route(domain)), expected);
   });
 }
 

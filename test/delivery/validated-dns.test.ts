@@ -92,7 +92,7 @@ test('equal questions are asked once and kept as long as their TTL; failures are
 });
 
 test('an answer that does not fit is fetched over TCP; hundreds at a time all come', async () => {
-  await withDns({}, async (dns, server) => {
+  await withDns({ timeout_ms: 10_000 }, async (dns, server) => {
     const answer = await dns.addresses('big.test', 4);
     assert.ok(answer.kind === 'found' && answer.records[0] === '192.0.2.7' && answer.secure === true);
     assert.equal(server.asked('A big.test'), 2);

@@ -6,9 +6,10 @@ import { configSchema } from '../../src/config/schema.ts';
 import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
-import { byFirstDigit } from '../../src/delivery/outcome.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
+import type { PeerReply } from '../../src/mail/outcome.ts';
+import { CLASSES, MOVES, type Verdict } from '../../src/mail/verdict.ts';
 import type { Arena } from '../../src/native.ts';
 import { plainCode, ReplyParser } from '../../src/protocol/reply-parser.ts';
 
@@ -64,14 +65,28 @@ const offers = fc.subarray([
   'BINARYMIME',
 ]);
 
-test('after any replies each recipient has exactly one fate, or its attempt is back', () => {
+/** Rules by which any reply may have any meaning, always the same one. */
+const classifying =
+  (seed: number) =>
+  ({ code: given, text }: PeerReply): Verdict => {
+    const number = seed + 7 * given + text.length;
+    return {
+      class: CLASSES[number % CLASSES.length] ?? 'unknown',
+      scope: 'source',
+      move: MOVES[number % MOVES.length] ?? 'bounce',
+      rule: null,
+    };
+  };
+
+test('after any replies, whatever they mean, each recipient has exactly one fate, or its attempt is back', () => {
   fc.assert(
     fc.property(
       fc.boolean(),
       fc.boolean(),
       offers,
       fc.array(event, { maxLength: 60 }),
-      (greets, others, capabilities, events) => {
+      fc.nat(1000),
+      (greets, others, capabilities, events, seed) => {
         const ready: Attempt[] = [];
         const finished = new Set<Attempt>();
         const begun = new Set<Attempt>();
@@ -94,7 +109,8 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         let turn = 0;
         const owner: SessionOwner = {
           careful: new RememberedHosts(),
-          classify: byFirstDigit,
+          classify: classifying(seed),
+          slowDown: () => {},
           hasOthers: () => others,
           works: () => {},
           get turn() {

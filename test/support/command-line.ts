@@ -9,6 +9,7 @@ import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../../src/base/exit-codes.ts
 import type { CommandLine } from '../../src/cli/command-line.ts';
 import { newProgram } from '../../src/cli/program.ts';
 import { addQueue } from '../../src/cli/queue.ts';
+import { addReplies } from '../../src/cli/replies.ts';
 import { addStatus } from '../../src/cli/status.ts';
 import { addSuppression } from '../../src/cli/suppression.ts';
 import { addSuspensions } from '../../src/cli/suspensions.ts';
@@ -41,7 +42,7 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
     },
     usage: (message) => program.error(`protorelay: ${message}`),
   };
-  for (const add of [addQueue, addStatus, addSuppression, addSuspensions]) add(program, line);
+  for (const add of [addQueue, addReplies, addStatus, addSuppression, addSuspensions]) add(program, line);
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {

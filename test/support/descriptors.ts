@@ -19,7 +19,7 @@ function open(): string[] {
 }
 
 /** What closes late on a busy machine is no leak; what is open after so long is one. */
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 10_000;
 
 /** What is open now; the function it gives waits until no more is open than that, and else names what is. */
 export function countDescriptors(): () => Promise<void> {

@@ -44,6 +44,12 @@ export interface SinkOptions {
   /** After so many messages the connection ends: 'close' right after the 250, '421' at the next MAIL. */
   maxMessages?: number;
   atMaxMessages?: 'close' | '421';
+  /** That reply to MAIL as written; one that is no 421 leaves the connection open. */
+  tooManyReply?: string;
+  /** Reply to a RCPT whose domain is not that of the first of the transaction. */
+  otherDomain?: string;
+  /** Of a transaction of more recipients, the reply at a stage. */
+  splitOver?: { recipients: number; at: 'data' | 'dot'; reply: string };
   /** DATA without an accepted recipient: '554' (default) or '354', which then takes the content. */
   emptyData?: '554' | '354';
   /** Milliseconds before the reply of a stage. */
@@ -394,7 +400,7 @@ class SinkConnection {
       return this.#violation('530 5.7.0 authenticate first');
     const limit = this.#sink.options.maxMessages;
     if (limit !== undefined && this.#accepted >= limit && this.#sink.options.atMaxMessages === '421')
-      return this.#close('421 4.7.0 enough for this connection');
+      return this.#tooMany(this.#sink.options.tooManyReply ?? '421 4.7.0 enough for this connection');
     const fault = this.#fault(path[1] as string, 'mail');
     if (fault !== null && !this.#positive(fault)) return this.#fail(fault, 'MAIL');
     this.#from = { address: path[1] as string, params: parameters(path[2] as string) };
@@ -409,11 +415,21 @@ class SinkConnection {
     const limit = this.#sink.options.maxRecipients;
     if (limit !== undefined && this.#recipients.length >= limit)
       return this.#say('452 4.5.3 too many recipients');
+    const domain = address.slice(address.lastIndexOf('@'));
+    const [first] = this.#recipients;
+    const { otherDomain } = this.#sink.options;
+    if (otherDomain !== undefined && first?.address.endsWith(domain) === false) return this.#say(otherDomain);
     const fault = this.#fault(address, 'rcpt');
     if (fault !== null && !this.#positive(fault)) return this.#fail(fault, `RCPT <${address}>`);
     this.#recipients.push({ address, params: parameters(path[2] as string) });
     this.#dataFault ??= this.#fault(address, 'data');
     this.#dotFault ??= this.#fault(address, 'dot') ?? this.#fault(address, 'content');
+    const { splitOver } = this.#sink.options;
+    if (splitOver !== undefined && this.#recipients.length > splitOver.recipients) {
+      const split = { what: `=${splitOver.reply}`, stage: splitOver.at };
+      if (splitOver.at === 'data') this.#dataFault = split;
+      else this.#dotFault = split;
+    }
     this.#positiveReply(fault, '250 2.1.5 recipient ok');
   }
 
@@ -555,6 +571,11 @@ class SinkConnection {
     else if (fault.what.startsWith('=')) this.#say(fault.what.slice(1));
     else if (fault.what === '421') this.#close(`421 4.3.2 ${at} as asked`);
     else this.#say(`${fault.what} ${fault.what[0]}.7.1 ${at} as asked`);
+  }
+
+  #tooMany(reply: string): void {
+    if (reply.startsWith('421')) this.#close(reply);
+    else this.#say(reply);
   }
 
   #close(reply: string): void {

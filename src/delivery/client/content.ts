@@ -6,6 +6,7 @@ import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import { delivered } from '../outcome.ts';
 import { endTransaction, enter, prepare, sendEnvelope } from './envelope.ts';
+import { refuse } from './moves.ts';
 import type { ClientSession } from './session.ts';
 import type { ClientState, Transaction } from './state.ts';
 
@@ -75,7 +76,7 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     if (positive) {
       attempt.decide(accepted, delivered(reply, session.offered.dsn));
       if (!session.delivers) session.worksNow();
-    } else attempt.apply(accepted, session.judge(reply, 'content'));
+    } else refuse(session, transaction, accepted, session.judge(reply, 'content'));
   }
   if (!state.sent) {
     // Refused half way: the peer would read the rest of the content as commands, so the connection cannot be used

@@ -8,9 +8,10 @@ import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { bounced, deferred, replyLine, saysOutOfSequence, waiting } from '../outcome.ts';
+import { bounced, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf } from './fit.ts';
+import { isForAnother, refuse, refuseMany } from './moves.ts';
 import type { ClientSession } from './session.ts';
 import { type ClientState, IDLE, type Transaction } from './state.ts';
 
@@ -315,7 +316,7 @@ function rcptReply(
   const position = transaction.attempt.todo[transaction.from + transaction.rcptReplied++] as number;
   if (!transaction.refused) {
     if (reply === null || code < 400) transaction.accepted.push(position);
-    else if (saysTooMany(reply)) {
+    else if (isForAnother(session, reply)) {
       transaction.tooMany ??= [];
       transaction.tooMany.push(position);
       transaction.tooManyReply = reply;
@@ -335,9 +336,13 @@ function rcptReply(
 }
 
 /** MAIL was refused. */
-function refuseAll(session: ClientSession, { attempt }: Transaction, reply: PeerReply): void {
+function refuseAll(session: ClientSession, transaction: Transaction, reply: PeerReply): void {
+  const { attempt, from, count } = transaction;
   const outcome = session.judge(reply, 'MAIL');
-  attempt.applyRest(outcome);
+  const move = outcome.kind === 'deferred' ? outcome.verdict?.move : undefined;
+  if (move === 'reconnect_now' || move === 'split_now')
+    refuse(session, transaction, attempt.todo.slice(from, from + count), outcome);
+  else attempt.applyRest(outcome);
   // A host that takes nothing from us must not keep mail from hosts that do.
   if (outcome.kind === 'deferred' && !session.proven && session.owner.hasOthers(session))
     session.retiring = true;
@@ -375,25 +380,10 @@ function renewDeadline(session: ClientSession): void {
   session.port.deadline(session.id, owner.rules.command_timeout_ms);
 }
 
-/** Whether the peer says 'too many recipients': 452 4.5.3, or 552, which RFC 5321 §4.5.3.1.10 says to read as such. */
-function saysTooMany(reply: PeerReply): boolean {
-  if (reply.code !== 452 && reply.code !== 552) return false;
-  if (reply.enhanced !== '') return reply.enhanced.endsWith('.5.3');
-  return /too many/i.test(reply.text);
-}
-
 /** All RCPTs have their reply: goes on to the content, or ends the transaction without. */
 function recipientsKnown(session: ClientSession, transaction: Transaction): void {
-  const { attempt, accepted, tooMany, tooManyReply } = transaction;
-  if (tooMany !== null && tooManyReply !== null) {
-    if (accepted.length > 0) {
-      session.owner.recipientLimit = accepted.length;
-      attempt.todo.push(...tooMany);
-    } else {
-      const verdict = waiting(session.classify(tooManyReply));
-      attempt.postpone(tooMany, { ...deferred('peer_4xx', tooManyReply, replyLine(tooManyReply)), verdict });
-    }
-  }
+  const { accepted, tooMany, tooManyReply } = transaction;
+  if (tooMany !== null && tooManyReply !== null) refuseMany(session, transaction, tooMany, tooManyReply);
   transaction.awaits = 'data';
   if (transaction.dataSent) return;
   if (accepted.length === 0) {
@@ -425,7 +415,7 @@ function dataReply(
   }
   if (accepted.length > 0) {
     if (lostTrack(session, reply, 'DATA')) return;
-    transaction.attempt.apply(accepted, session.judge(reply, 'DATA'));
+    refuse(session, transaction, accepted, session.judge(reply, 'DATA'));
   }
   if (!transaction.refused) session.leaveOpen();
   endTransaction(session, transaction);

@@ -60,6 +60,8 @@ export interface SessionOwner {
 
   /** Whether the destination has another host that may take what this one does not. */
   hasOthers(session: ClientSession): boolean;
+  /** The host wants less mail, or fewer connections. */
+  slowDown(session: ClientSession, verdict: Verdict): void;
   /** The host took a message. */
   works(session: ClientSession): void;
 

@@ -13,14 +13,16 @@ import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { type Asked, outcomeBy, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
+import { abandon, giveBack } from './abandon.ts';
 import { authReply } from './auth.ts';
-import { isCareful, isOfConnection, isOurs } from './blame.ts';
+import { isCareful, isOurs } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { applyRefusals, begin, envelopeReply, repliesAwaited } from './envelope.ts';
+import { begin, envelopeReply, repliesAwaited } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
+import { heed } from './moves.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import { Secrets } from './secrets.ts';
 import {
@@ -32,24 +34,10 @@ import {
   IDLE,
   lackOf,
   QUITTING,
-  type Transaction,
 } from './state.ts';
-import {
-  brokeOff,
-  lostSecured,
-  notSecured,
-  notStarted,
-  opensSecured,
-  secure,
-  secured,
-  startTlsReply,
-} from './tls.ts';
+import { lostSecured, notSecured, notStarted, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 import { ClientTranscript, type DialogReader } from './transcript.ts';
 
-/** An attempt that was put back this often is deferred instead. */
-const MAX_RETURNS = 4;
-/** Faults of a host, after which another one may be asked. */
-const BY_HOST: ReadonlySet<string> = new Set(['peer_4xx', 'connection_lost', 'timeout']);
 /** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -189,6 +177,7 @@ export class ClientSession {
    */
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
+    if (outcome.kind === 'deferred' && outcome.verdict !== undefined) heed(this, outcome.verdict);
     if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls_failed') {
       this.owner.tls.broken.delete(this.host);
       this.retiring = true;
@@ -222,8 +211,9 @@ export class ClientSession {
     }
     const reply = peerReply(text, this.hop, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
-      const verdict = this.classify(reply);
-      this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply), verdict });
+      const [verdict, detail] = [this.classify(reply), replyLine(reply)];
+      heed(this, verdict);
+      this.fail({ reason: 'peer_4xx', reply, detail, verdict });
       return;
     }
     switch (state.phase) {
@@ -376,15 +366,15 @@ export class ClientSession {
         this.owner.notEstablished(this, fault);
         return;
       case 'envelope':
-        this.#abandon(state.transaction, fault, 'envelope');
+        abandon(this, state.transaction, fault, 'envelope');
         break;
       case 'content': {
         const { transaction, next, sent } = state;
-        if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
+        if (next !== null && next.attempt !== transaction.attempt) giveBack(this, next, fault);
         else if (next !== null) next.attempt.cursor = next.from;
         // After half a content, or a refusal, the peer has not taken the message. After silence it may have (I6).
         const taken = sent && fault.reason !== 'peer_4xx';
-        this.#abandon(transaction, fault, taken ? 'unknown' : 'content');
+        abandon(this, transaction, fault, taken ? 'unknown' : 'content');
         break;
       }
     }
@@ -415,52 +405,6 @@ export class ClientSession {
       done(attempt);
     }
     return any;
-  }
-
-  /**
-   * Ends the transaction under way by the fault, unless that is the connection's alone.
-   * @param at how far it was. 'unknown': the peer may have taken the message, so this attempt asks no other host.
-   */
-  #abandon(transaction: Transaction, fault: Fault, at: 'envelope' | 'content' | 'unknown'): void {
-    const { attempt } = transaction;
-    if (at === 'envelope' && isOfConnection(this, transaction, fault)) {
-      fault.ofConnection = true;
-      this.#giveBack(transaction, fault);
-      return;
-    }
-    brokeOff(this, fault, attempt.job.attempts);
-    attempt.counted = true;
-    applyRefusals(this, transaction);
-    const outcome = outcomeBy(fault);
-    const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
-    const conclude = (positions: readonly number[]) =>
-      elsewhere && outcome.kind === 'deferred'
-        ? attempt.postpone(positions, outcome)
-        : attempt.decide(positions, outcome);
-    conclude(transaction.accepted);
-    if (transaction.awaits !== 'data') {
-      // After that, recipients that were called too many wait in `todo` for another transaction.
-      if (transaction.tooMany !== null) conclude(transaction.tooMany);
-      const { from, count, rcptReplied } = transaction;
-      conclude(attempt.todo.slice(from + rcptReplied, from + count));
-    }
-    this.#continueElsewhere(attempt, fault);
-  }
-
-  #giveBack(transaction: Transaction, fault: Fault): void {
-    const { attempt, from, count, replies } = transaction;
-    if (replies === 0) attempt.cursor = from;
-    else attempt.again(attempt.todo.slice(from, from + count));
-    this.#continueElsewhere(attempt, fault);
-  }
-
-  #continueElsewhere(attempt: Attempt, fault: Fault): void {
-    if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
-      attempt.counted = true;
-      attempt.decideRest(outcomeBy(fault));
-    }
-    if (attempt.over) this.owner.finished(attempt, this);
-    else this.owner.returned(attempt);
   }
 
   #end(fault: Fault | null): void {
