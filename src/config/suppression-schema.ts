@@ -14,6 +14,7 @@ const rule = (what: string, after: number, forMs: number) => z.strictObject({
 
 export const suppression = z.strictObject({
   filter_bits_per_entry: z.int().min(8).max(64).default(16).describe('Memory that each entry of the suppression list takes in the filter that keeps most look-ups from the database. 16: about one recipient in a thousand who is not on the list is looked up all the same.'),
+  at_rcpt: z.enum(['accept', 'refuse']).default('accept').describe('What is answered to RCPT for an address on the list for all mail. accept: it is taken, and ends as suppressed when it would be sent. refuse: 550 5.7.1, for clients that handle a refusal better than an event. Not in mail from the null reverse-path.').meta(live),
   rules: z.strictObject({
     invalid_recipient: rule('mailboxes that do not exist', 1, 0),
     inactive_mailbox: rule('mailboxes that are disabled or unused', 1, 90 * day),

@@ -20,6 +20,7 @@ import { openAgenda } from './scheduling.ts';
 import { Stages } from './stages.ts';
 import { relayStatus } from './status.ts';
 import { stsDir } from './sts.ts';
+import { hostFilterPath } from './suppression-parts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
 
@@ -109,7 +110,8 @@ export class Relay {
     };
     const { accepts, policy } = place;
     await logins.start();
-    const session = { ...shared, config: logins.offering(config), policy };
+    const suppressionFilter = hostFilterPath(place);
+    const session = { ...shared, config: logins.offering(config), policy, suppressionFilter };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),

@@ -232,6 +232,7 @@ export class Stages {
       logins: (thread, batch) => this.logins.take(thread, batch),
       closedPeers: (peers) => this.listener?.closedPeers(peers),
       users: (users) => this.queue.shardsOfUsers(users),
+      suppressed: (target) => this.suppression.isSuppressed(target),
       failed: threadFailed,
     });
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>

@@ -112,6 +112,12 @@ export class RelaySuppression {
     return doubts;
   }
 
+  /** Whether mail to a target, or its domain, is held back by the list for all mail. @throws when the tables do not answer. */
+  async isSuppressed(target: string): Promise<boolean> {
+    const targets = [...new Set([target, domainOfTarget(target)])];
+    return (await this.book.find(targets.map((one) => ({ tenant: '', target: one })))).length > 0;
+  }
+
   /** Adds to an item of a commit the entries that its outcomes call for. */
   learn(item: SettleItem): SettleItem {
     const { suppression, relay_domains } = this.#setup.settings();

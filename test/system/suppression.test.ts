@@ -120,6 +120,21 @@ test('a host that knows no such user puts it on the list; one that blocks us, or
   await command('remove', 'nobody@six.test', 'killed@six.test');
 });
 
+test('with at_rcpt refuse the client hears of it; who is not on the list, and reports, are taken', async () => {
+  relay.configure({ suppression: { at_rcpt: 'refuse' } });
+  await relay.reload();
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  await talk.say('MAIL FROM:<news@shop.test>');
+  assert.match(await talk.say('RCPT TO:<any@TWO.test>'), /^550 5\.7\.1 Recipient is on the suppression list/);
+  assert.match(await talk.say('RCPT TO:<any@seven.test>'), /^250/);
+  await talk.say('RSET');
+  await talk.say('MAIL FROM:<>');
+  assert.match(await talk.say('RCPT TO:<any@two.test>'), /^250/);
+  await talk.quit();
+  relay.configure({ suppression: { at_rcpt: 'accept' } });
+  await relay.reload();
+});
+
 test('a file is imported beside the relay, and holds at once in both processes; what waits ends as suppressed', async () => {
   const held = Array.from({ length: 4 }, (_, i) => `defer-451+${i}@four.test`);
   for (const to of held) await deposit(to);
