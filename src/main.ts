@@ -9,6 +9,7 @@ import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
+import { addDkim } from './cli/dkim.ts';
 import { addEvents } from './cli/events.ts';
 import { addLint } from './cli/lint.ts';
 import { newProgram } from './cli/program.ts';
@@ -40,6 +41,7 @@ const GROUPS = [
   addShaping,
   addLint,
   addTls,
+  addDkim,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {

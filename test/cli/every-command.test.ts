@@ -57,6 +57,13 @@ const COMMANDS: Record<string, Expected> = {
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
   lint: { words: ['./package.json', '--offline'], runs: 2, stopped: 2 },
+  'dkim generate': {
+    words: ['--domain', 'x.test', '--selector', 's', '--out', 'OUT'],
+    runs: 73,
+    stopped: 73,
+  },
+  'dkim dns': { words: [], runs: 0, stopped: 0 },
+  'dkim check': { words: [], runs: 0, stopped: 0 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */
