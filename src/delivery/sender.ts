@@ -198,14 +198,12 @@ export class Sender implements DestinationPorts<Destination> {
     const { retry, delivery } = this.config;
     endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
-    if (attempt.done) {
-      // Nobody is left.
-    } else if (outcome !== null) attempt.decideRest(outcome);
+    if (outcome !== null) attempt.decideRest(outcome);
     else if (this.#held > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
-    } else return false;
+    } else if (!attempt.done) return false;
     this.finished(attempt);
     return true;
   }
