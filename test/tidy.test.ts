@@ -298,6 +298,7 @@ const TIME_OF_DAY = new Set([
   'src/relay/intake.ts',
   'src/relay/journal.ts',
   'src/relay/scheduling.ts',
+  'src/relay/shaping.ts',
   'src/relay/sts.ts',
   'src/relay/suspension-book.ts',
   'src/relay/suspensions.ts',

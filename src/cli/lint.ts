@@ -10,7 +10,7 @@ import { printable, printableJson } from '../base/printable.ts';
 import { readRegular } from '../base/regular-file.ts';
 import { configFor } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
-import type { Source } from '../lint/domain.ts';
+import type { SigningKey, Source } from '../lint/domain.ts';
 import type { Finding, Findings } from '../lint/finding.ts';
 import { type CommandLine, noteBelow } from './command-line.ts';
 import { several } from './selecting.ts';
@@ -32,7 +32,9 @@ export function addLint(program: Command, line: CommandLine): void {
     .command('lint')
     .description('check what receivers ask of senders: of a domain in DNS, or of a message')
     .argument('<domain|file>', 'the domain of From:, or a message in a file')
-    .addOption(several('--selector <name>', 'of a DKIM key of the domain', selectorOf))
+    .addOption(
+      several('--selector <name>', 'of a DKIM key of the domain, besides those in dkim.keys', selectorOf),
+    )
     .addOption(several('--address <ip>', 'mail leaves from it (default: delivery.source_address)', addressOf))
     .option('--return-path <domain>', 'of the reverse-path (default: the domain)', domainIn)
     .option('--offline', 'of a file: without DNS', false)
@@ -50,7 +52,12 @@ async function lint(target: string, options: Options, line: CommandLine): Promis
   if (!isFile && (domain === null || !isDomainForm(domain)))
     line.usage(`"${target}" is neither a file nor a domain`);
   if (domain !== null && domain !== '' && !(isFile && options.offline))
-    await lintInDns(domain, options, configFor(['dns', 'delivery', 'hostname'], line.configPath()), findings);
+    await lintInDns(
+      domain,
+      options,
+      configFor(['dns', 'delivery', 'hostname', 'dkim'], line.configPath()),
+      findings,
+    );
   print(target, isFile, findings.all, options.json, line);
   return codeOf(findings.all);
 }
@@ -84,7 +91,11 @@ async function lintInDns(
     const ip = parseIp(text);
     return ip === null ? [] : [{ address: ip, ehloName }];
   });
-  const facts = { domain, returnPath, selectors: selector, sources };
+  const keys = [
+    ...selector.map((one) => ({ domain, selector: one })),
+    ...keysOf(domain, config).filter((key) => key.domain !== domain || !selector.includes(key.selector)),
+  ];
+  const facts = { domain, returnPath, keys, sources };
   await lintDomain(new LookUp(new Queries(config.dns)), facts, findings);
   const { mode } = config.delivery.tls;
   if (mode === 'none')
@@ -94,6 +105,16 @@ async function lintInDns(
       'set it to opportunistic',
     );
   else findings.ok('tls', `deliveries use TLS where it is offered, or always (delivery.tls.mode: ${mode})`);
+}
+
+/** Keys of the config that sign mail of the domain: its own, else those of the nearest domain above; and those that sign all. */
+function keysOf(domain: string, { dkim }: Config): SigningKey[] {
+  const labels = domain.split('.');
+  const names = labels.map((_, i) => labels.slice(i).join('.'));
+  const signer = names.find((name) => dkim.keys.some((key) => key.domain === name));
+  return dkim.keys
+    .filter((key) => key.domain === signer || dkim.also_sign.includes(key.domain))
+    .map(({ domain: name, selector }) => ({ domain: name, selector }));
 }
 
 const codeOf = (findings: readonly Finding[]): ExitCode =>

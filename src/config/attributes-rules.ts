@@ -11,9 +11,9 @@ import type { Config } from './schema.ts';
 const NEVER =
   /^(?:from|sender|reply-to|to|cc|bcc|subject|date|message-id|received|return-path|mime-version|content-.*|dkim-signature|in-reply-to|references)$/;
 
-export function checkAttributes(config: Config, problem: Say): void {
+export function checkAttributes(config: Config, problem: Say, warning: Say): void {
   checkFields(config, problem);
-  checkAdded(config, problem);
+  checkAdded(config, problem, warning);
   for (const [i, text] of config.attributes.trusted_networks.entries()) {
     const fault = networkFault(text);
     const network = parseNetwork(text);
@@ -42,7 +42,11 @@ export function checkAttributes(config: Config, problem: Say): void {
 
 const PLACES = ['{tenant}', '{campaign}', '{class}'];
 
-function checkAdded({ added_headers: { list_id: list, cfbl_address: address } }: Config, problem: Say): void {
+function checkAdded(
+  { added_headers: { list_id: list, cfbl_address: address }, dkim }: Config,
+  problem: Say,
+  warning: Say,
+): void {
   if (list !== undefined) {
     const unknown = list.match(/\{[^}]*\}?/g)?.find((place) => !PLACES.includes(place));
     const path = ['added_headers', 'list_id'];
@@ -54,6 +58,11 @@ function checkAdded({ added_headers: { list_id: list, cfbl_address: address } }:
     problem(
       ['added_headers', 'cfbl_address'],
       `must be an address such as complaints@example.com, is "${address}"`,
+    );
+  else if (address !== undefined && (dkim.keys.length === 0 || !dkim.enabled))
+    warning(
+      ['added_headers', 'cfbl_address'],
+      'receivers look at it in signed mail only, and nothing signs (dkim.keys)',
     );
 }
 

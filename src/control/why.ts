@@ -22,6 +22,7 @@ export interface Cause {
     | 'deferred'
     | 'places_used_up'
     | 'rate_used_up'
+    | 'site_limit_used_up'
     | 'waits_for_its_turn'
     | 'not_seen';
   detail: string | null;
@@ -122,6 +123,8 @@ function causesOf(row: QueueRow, standing: DestinationStanding | undefined, nowM
     causes.push(cause('places_used_up', 'delivery.max_handoff_mails'));
   if (causes.length === 0 && standing?.limit === 'rate')
     causes.push(cause('rate_used_up', 'delivery.max_messages_per_destination_per_s'));
+  if (causes.length === 0 && standing?.limit === 'site')
+    causes.push(cause('site_limit_used_up', standing.site ?? ''));
   return causes;
 }
 
@@ -140,6 +143,7 @@ export function mergeStandings(parts: readonly Standing[]): Standing {
     else {
       known.sending += one.sending;
       known.limit ??= one.limit;
+      known.site ??= one.site;
       if ((one.suspendedUntilMs ?? 0) > (known.suspendedUntilMs ?? 0)) {
         known.suspendedUntilMs = one.suspendedUntilMs;
         known.suspendedReason = one.suspendedReason;

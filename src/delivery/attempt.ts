@@ -44,6 +44,8 @@ export class Attempt {
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
+  /** Delays before its retries, where its site has its own; null: those of the config. */
+  retryDelaysMs: readonly number[] | null = null;
   /** The session that works on it; null while it waits. */
   holder: object | null = null;
   /** Its result is on its way, or its job was given back: nothing may be done with it any more. */

@@ -11,12 +11,15 @@ import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 
 export interface DeliveryThreadsPorts {
   results(results: AttemptResult[]): void;
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
   connections(demands: ConnectionDemand[]): void;
+  /** @returns slots for the keys that the thread asks for. */
+  limitKeys(thread: number, news: LimitNews): SlotOf[];
   tlsSessions(sessions: TlsSession[]): void;
   /** A line for the log. */
   said(line: LogLine): void;
@@ -67,7 +70,10 @@ export class DeliveryThreads {
     else if (message.type === 'destination')
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
-    else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
+    else if (message.type === 'limit-keys') {
+      const slots = this.#ports.limitKeys(thread, message.news);
+      if (slots.length > 0) this.#threads.post(thread, { type: 'limit-slots', slots });
+    } else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
     else if (message.type === 'taken-back') this.#answered(message.ask, message.jobs);
     else if (message.type === 'unknown-replies') this.#answered(message.ask, message.replies);
     else if (message.type === 'fault') this.#ports.fault(message.fault);

@@ -5,6 +5,8 @@ import type { PeerReply } from '../mail/outcome.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
+import type { LaneLimits } from '../shaping/lane-limits.ts';
+import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
@@ -34,7 +36,14 @@ export interface DestinationPorts<Destination> {
   /** Counts and logs a program error that belongs to no session. @throws the error if it is a BrokenInvariant. */
   fault(destination: string, at: string, error: unknown): void;
   /** How many connections the destination may have of those that all nodes share; Infinity without such a limit. */
-  grantedConnections(key: string): number;
+  grantedConnections(destination: Destination): number;
+  /** Connections of the destination's other lanes. */
+  openBeside(destination: Destination): number;
+  /** Takes the limits of a site, for the lane's source; `release` gives them up. */
+  enter(destination: Destination, site: Site): Promise<LaneLimits>;
+  release(limits: LaneLimits): void;
+  /** Calls `pump` at this time. */
+  pumpAt(destination: Destination, atMs: number): void;
   /** Says that the destination wants more of these. */
   shortOfConnections(destination: Destination): void;
   /** Whether it may open a connection before others that wait for one; if not, `pump` is called when it is its turn. */
@@ -51,5 +60,5 @@ export interface DestinationPorts<Destination> {
   busy(session: ClientSession): void;
   /** Attempts wait, and more connections may be opened: `pump` is to be called after delivery.backlog_wait_ms. */
   waits(destination: Destination): void;
-  suspended(destination: string, untilMs: number, reason: string): void;
+  suspended(destination: Destination, untilMs: number, reason: string): void;
 }

@@ -1,17 +1,16 @@
 /**
- * All that belongs to one destination: the attempts that are ready, its connections, and whether it is suspended.
+ * All that belongs to one destination, for one source that mail leaves from (a lane): the attempts that are ready, its
+ * connections, whether it is suspended, and what it may take of its site's limits.
  * Opens connections as the backlog asks, at most doubling their number, and one more where mail waits long. Promises
- * never to exceed the limits of the config, and that every attempt it takes is finished or handed back. Bounded by what
+ * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
  * the scheduler hands over.
  */
-import type { Config } from '../config/schema.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Verdict } from '../mail/verdict.ts';
-import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
-import type { OwnerTls, SessionOwner } from './client/owner.ts';
+import type { SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
@@ -19,26 +18,21 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
+import { LaneSessions } from './lane-sessions.ts';
+import { LaneShare } from './lane-share.ts';
+import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
-import type { RememberedHosts } from './remembered-hosts.ts';
-import { retireExcess } from './retire-excess.ts';
 import type { Host, Route } from './route.ts';
-import { tlsPolicyOf } from './security/tls-policy.ts';
+import type { Source } from './source.ts';
 import { Suspension } from './suspension.ts';
 
-export class Destination implements SessionOwner {
-  readonly key: string;
-  readonly classify: SessionOwner['classify'];
-  recipientLimit = Number.POSITIVE_INFINITY;
-  readonly #ports: DestinationPorts<Destination>;
+export class Destination extends LaneTerms<Destination> implements SessionOwner {
+  readonly share: LaneShare;
   readonly #ready = new Deque<Attempt>();
-  readonly #sessions = new Set<ClientSession>();
-  readonly #idle: ClientSession[] = [];
+  readonly #sessions = new LaneSessions();
   readonly #dials: Dials;
   #dialledAtMs = 0;
-  /** Sessions that ended, but whose connection is not closed yet. */
-  readonly #closing = new Set<ClientSession>();
   readonly #suspension: Suspension;
   /** How many connections there should be, if limits allow. */
   #wished = 0;
@@ -50,10 +44,14 @@ export class Destination implements SessionOwner {
   #looksAhead = true;
   readonly #pace = new Pace();
 
-  constructor(key: string, ports: DestinationPorts<Destination>) {
-    this.key = key;
-    this.#ports = ports;
-    this.classify = ports.classify;
+  constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
+    super(key, source, ports);
+    this.share = new LaneShare({
+      now: () => this.now(),
+      enter: (site) => ports.enter(this, site),
+      release: (limits) => ports.release(limits),
+      at: (atMs) => ports.pumpAt(this, atMs),
+    });
     this.#suspension = new Suspension(ports);
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
@@ -64,9 +62,9 @@ export class Destination implements SessionOwner {
     const destination = this;
     const ports = {
       now: () => this.now(),
-      route: () => this.#ports.route(this.key),
-      outside: (work: () => void) => this.#ports.outside(work),
-      connect: (host: Host) => this.#ports.connect(this, host),
+      route: () => this.#route(),
+      outside: (work: () => void) => this.ports.outside(work),
+      connect: (host: Host) => this.ports.connect(this, host),
       isWanted: ({ avoid }: Dial) => (avoid.length === 0 ? this.#ready : this.#detours).length > 0,
       failed: (dial: Dial, fault: Fault | null) => this.#dialFailed(dial, fault),
       noHosts: (dial: Dial, route: Exclude<Route, { kind: 'hosts' }>) => this.#noHosts(dial, route),
@@ -78,69 +76,43 @@ export class Destination implements SessionOwner {
     return new Dials(ports, this.#hosts);
   }
 
+  async #route(): Promise<Route> {
+    const route = await this.ports.route(this.key);
+    const site = route.kind === 'hosts' ? route.site : undefined;
+    // Most routes of a config without MX destinations never wait here.
+    if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
+    return route;
+  }
+
   #newDetours(): Detours {
     const destination = this;
     const ports = {
       now: () => this.now(),
       wake: (session: ClientSession) => this.#wake(session),
-      waits: () => this.#ports.waits(this),
+      waits: () => this.ports.waits(this),
       mayDial: () => this.#mayDial(),
-      isTurn: () => this.#ports.mayDial(this),
+      isTurn: () => this.ports.mayDial(this),
       dial: (avoid: readonly string[]) => this.#dials.open(avoid),
-      finished: (attempt: Attempt) => this.#ports.finished(attempt),
-      sessions: this.#sessions,
-      idle: this.#idle,
+      finished: (attempt: Attempt) => this.ports.finished(attempt),
+      sessions: this.#sessions.established,
+      idle: this.#sessions.idle,
       get rules() {
         return destination.rules;
       },
       get draining() {
-        return destination.#ports.draining;
+        return destination.ports.draining;
+      },
+      get heldBack() {
+        return destination.share.holdsBack;
       },
       get closing() {
-        return destination.#closing.size;
+        return destination.#sessions.closing.size;
       },
       get dialling() {
         return destination.#dials.detouring;
       },
     };
     return new Detours(ports, this.#hosts);
-  }
-
-  get arena(): Arena {
-    return this.#ports.arena;
-  }
-
-  get rules(): Config['delivery'] {
-    return this.#ports.config.delivery;
-  }
-
-  get ehloName(): string {
-    return this.rules.ehlo_name ?? this.#ports.config.hostname;
-  }
-
-  get tls(): OwnerTls {
-    const { broken, tlsSlot: slot, tlsSession: record } = this.#ports;
-    return { policy: tlsPolicyOf(this.rules, this.key), broken, slot, record };
-  }
-
-  get careful(): RememberedHosts {
-    return this.#ports.careful;
-  }
-
-  get turn(): number {
-    return this.#ports.turn;
-  }
-
-  now(): number {
-    return this.#ports.now();
-  }
-
-  outside(work: () => void): void {
-    this.#ports.outside(work);
-  }
-
-  leaseHolds(job: Job): boolean {
-    return this.#ports.leaseHolds(job);
   }
 
   /** Number of attempts that are not yet on a connection. */
@@ -150,7 +122,7 @@ export class Destination implements SessionOwner {
 
   /** Whether nothing waits and nothing is open. */
   get empty(): boolean {
-    return this.backlog === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0;
+    return this.backlog === 0 && this.#dials.size === 0 && this.#sessions.size === 0;
   }
 
   /** Whether it is empty, and nothing of its past has to be remembered. */
@@ -162,6 +134,7 @@ export class Destination implements SessionOwner {
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
+    else if (this.share.isClosed) this.#deferLimited(attempt);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
@@ -172,31 +145,33 @@ export class Destination implements SessionOwner {
   pump(): void {
     try {
       if (!this.#pace.holds(this.now())) this.#pump();
-      else if (this.backlog > 0) this.#ports.waits(this);
+      else if (this.backlog > 0) this.ports.waits(this);
     } catch (error) {
       this.#brokenOff('pump', error);
     }
   }
 
   #pump(): void {
+    if (this.share.isClosed) this.#giveUp();
+    if (this.share.holdsBack) return;
     if (this.#detours.length > 0) this.#detours.pump();
-    while (this.#ready.length > 0) {
-      const session = this.#idle.pop();
+    while (this.#ready.length > 0 && !this.share.holdsBack) {
+      const session = this.#sessions.idle.pop();
       if (session === undefined) break;
-      this.#ports.busy(session);
+      this.ports.busy(session);
       session.work();
     }
     const wanted = this.#wantedDials();
-    if (wanted > 0 && this.#ports.mayDial(this)) for (let i = 0; i < wanted; i++) this.#dial();
+    if (wanted > 0 && this.ports.mayDial(this)) for (let i = 0; i < wanted; i++) this.#dial();
   }
 
   #wantedDials(): number {
     const first = this.#ready.first;
-    if (first === undefined) return 0;
-    const { backlog_per_connection, backlog_wait_ms, max_connections_per_destination } = this.rules;
-    const established = this.#sessions.size;
-    const most = max_connections_per_destination - this.#closing.size;
-    if (established > 0 && established < most) this.#ports.waits(this);
+    if (first === undefined || this.share.holdsBack) return 0;
+    const { backlog_per_connection, backlog_wait_ms } = this.rules;
+    const established = this.#sessions.established.size;
+    const most = this.mostConnections - this.#sessions.closing.size;
+    if (established > 0 && established < most) this.ports.waits(this);
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
     // Few messages wait, but for long: the open connections are slow, or stand still.
@@ -206,32 +181,32 @@ export class Destination implements SessionOwner {
     const total = Math.min(this.#wished, most, Math.max(1, established * 2));
     const wanted = total - established - this.#dials.size;
     if (wanted <= 0) return wanted;
-    const granted = this.#ports.grantedConnections(this.key) - this.openConnections;
-    if (granted < wanted) this.#ports.shortOfConnections(this);
+    const granted = this.ports.grantedConnections(this) - this.openConnections;
+    if (granted < wanted) this.ports.shortOfConnections(this);
     return Math.min(wanted, granted);
   }
 
   #wake(session: ClientSession): void {
-    const place = this.#idle.indexOf(session);
-    if (place !== -1) this.#idle.splice(place, 1);
-    this.#ports.busy(session);
+    this.#sessions.notIdle(session);
+    this.ports.busy(session);
     session.work();
   }
 
   #mayDial(): boolean {
-    const granted = this.#ports.grantedConnections(this.key);
-    if (granted <= this.openConnections) this.#ports.shortOfConnections(this);
-    return this.openConnections < Math.min(this.rules.max_connections_per_destination, granted);
+    const granted = this.ports.grantedConnections(this);
+    if (granted <= this.openConnections) this.ports.shortOfConnections(this);
+    return this.openConnections < Math.min(this.mostConnections, granted);
   }
 
   get openConnections(): number {
-    return this.#sessions.size + this.#closing.size + this.#dials.size;
+    return this.#sessions.size + this.#dials.size;
   }
 
   get wantedConnections(): number {
-    const detour = this.#detours.length > 0 ? this.#sessions.size + 1 : 0;
+    const established = this.#sessions.established.size;
+    const detour = this.#detours.length > 0 ? established + 1 : 0;
     const wished = Math.max(detour, this.#ready.length === 0 ? 0 : this.#wished);
-    return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
+    return Math.min(this.mostConnections, Math.max(established, wished));
   }
 
   /** The grant changed: closes connections beyond it, or opens those that it allows. */
@@ -240,9 +215,10 @@ export class Destination implements SessionOwner {
     this.pump();
   }
 
+  /** Closes connections beyond the grant. Those being opened are closed once they are established. */
   #retireExcess(): void {
-    const granted = this.#ports.grantedConnections(this.key);
-    if (granted < this.openConnections) retireExcess(this.#sessions, this.#idle, granted - this.#dials.size);
+    const granted = this.ports.grantedConnections(this);
+    if (granted < this.openConnections) this.#sessions.retireBeyond(granted - this.#dials.size);
   }
 
   #dial(): void {
@@ -260,12 +236,12 @@ export class Destination implements SessionOwner {
       this.#detours.unreachable(outcome);
       this.pump();
       // Open sessions go on. What DNS says now matters once they have ended.
-    } else if (this.#sessions.size > 0) this.#pauseDials();
+    } else if (this.#sessions.established.size > 0) this.#pauseDials();
     else for (const attempt of this.#ready.clear()) this.#decide(attempt, outcome);
   }
 
   notEstablished(session: ClientSession, fault: Fault): void {
-    this.#closing.add(session);
+    this.#sessions.closing.add(session);
     this.#dials.lost(session, fault);
   }
 
@@ -278,7 +254,7 @@ export class Destination implements SessionOwner {
   }
 
   slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
-    const isOneTooMany = kind === 'connection_limit' && this.#sessions.size > 1;
+    const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
     else this.#pace.slowDown(scope, this.now());
@@ -290,46 +266,51 @@ export class Destination implements SessionOwner {
 
   established(session: ClientSession): void {
     this.#dials.established(session);
-    this.#sessions.add(session);
+    this.#sessions.established.add(session);
     this.#retireExcess();
     session.work();
     this.pump();
   }
 
   next({ host }: ClientSession): Attempt | null {
-    if (this.#pace.holds(this.now())) return null;
+    if (this.backlog === 0 || this.#pace.holds(this.now()) || !this.share.takesMessage()) return null;
     return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
   }
 
   #begin(detour: Attempt | null): Attempt | null {
     const attempt = detour ?? this.#ready.shift() ?? null;
-    if (attempt !== null) this.#ports.begun(attempt);
+    if (attempt === null) {
+      this.share.limits?.giveBackMessage();
+      return null;
+    }
+    this.share.mark(attempt);
+    this.ports.begun(attempt);
     return attempt;
   }
 
   lookAhead(): Attempt | null {
     // If fewer attempts wait than there are sessions, another session is likely to be free before this peer answers.
-    if (!this.#looksAhead || this.#pace.holds(this.now()) || this.#ready.length <= this.#sessions.size)
-      return null;
-    return this.#begin(null);
+    if (!this.#looksAhead || this.#pace.holds(this.now())) return null;
+    if (this.#ready.length <= this.#sessions.established.size) return null;
+    return this.share.takesMessage() ? this.#begin(null) : null;
   }
 
   finished(attempt: Attempt, session: ClientSession): void {
     if (attempt.done) {
-      this.#ports.finished(attempt);
+      this.ports.finished(attempt);
       return;
     }
     // If the host takes other messages, the fault is in this message and not in the host.
     attempt.holder = null;
     if (attempt.offered && !session.delivers) this.#hosts.failed(session.host.address);
-    this.#ports.rests(attempt);
+    this.ports.rests(attempt);
     this.#detours.take(attempt, session.host.address);
   }
 
   returned(attempt: Attempt): void {
     attempt.holder = null;
-    this.#ports.rests(attempt);
-    if (this.#ports.draining) this.#handBack(attempt);
+    this.ports.rests(attempt);
+    if (this.ports.draining) this.#handBack(attempt);
     else if (attempt.tried.length > 0) this.#detours.back(attempt);
     else {
       attempt.readyAtMs = this.now();
@@ -338,12 +319,12 @@ export class Destination implements SessionOwner {
   }
 
   idle(session: ClientSession): void {
-    if (this.#ports.draining) {
+    if (this.ports.draining) {
       session.quit();
       return;
     }
-    this.#idle.push(session);
-    this.#ports.idle(session);
+    this.#sessions.idle.push(session);
+    this.ports.idle(session);
   }
 
   ended(session: ClientSession, fault: Fault | null): void {
@@ -359,7 +340,7 @@ export class Destination implements SessionOwner {
 
   /** The connection of a session that ended is closed. The caller calls `pump`. */
   gone(session: ClientSession): void {
-    this.#closing.delete(session);
+    this.#sessions.closing.delete(session);
     this.#dials.gone(session);
   }
 
@@ -379,16 +360,13 @@ export class Destination implements SessionOwner {
   }
 
   #leaves(session: ClientSession): void {
-    this.#sessions.delete(session);
-    this.#closing.add(session);
-    const place = this.#idle.indexOf(session);
-    if (place !== -1) this.#idle.splice(place, 1);
-    this.#ports.busy(session);
+    this.#sessions.leave(session);
+    this.ports.busy(session);
   }
 
   /** A program error belongs to no session: defers the attempts that wait here; the next ones begin anew. */
   #brokenOff(at: string, error: unknown): void {
-    this.#ports.fault(this.key, at, error);
+    this.ports.fault(this.key, at, error);
     this.#deferReady(at);
   }
 
@@ -397,13 +375,10 @@ export class Destination implements SessionOwner {
     this.#detours.finishAll();
   }
 
-  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
-    this.#ports.guard(session, at, work);
-  }
-
   /** The peer serves us (a MAIL was accepted). */
   #recovered(): void {
-    if (this.#suspension.end()) this.#ports.suspended(this.key, 0, '');
+    this.share.limits?.served();
+    if (this.#suspension.end()) this.ports.suspended(this, 0, '');
   }
 
   #pauseDials(): void {
@@ -417,7 +392,7 @@ export class Destination implements SessionOwner {
       this.pump();
       return;
     }
-    const attempt = this.#sessions.size > 0 ? undefined : this.#ready.shift();
+    const attempt = this.#sessions.established.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
       attempt.connectMs = this.now() - startedAtMs;
       this.#decide(attempt, this.#outcomeOf(fault));
@@ -428,14 +403,15 @@ export class Destination implements SessionOwner {
 
   #countFailure(fault: Fault): void {
     this.#suspension.count();
+    this.share.limits?.connectFailed(this.now());
     // While other connections work, the peer only says that it takes no more of them.
-    if (this.#sessions.size > 0) this.#pauseDials();
+    if (this.#sessions.established.size > 0) this.#pauseDials();
     else if (this.#suspension.due) this.#suspend(fault);
   }
 
   #suspend(fault: Fault): void {
     this.#suspension.begin();
-    this.#ports.suspended(this.key, this.#suspension.untilMs, fault.detail);
+    this.ports.suspended(this, this.#suspension.untilMs, fault.detail);
     for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
     this.#detours.finishAll();
   }
@@ -445,14 +421,26 @@ export class Destination implements SessionOwner {
     this.#end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
+  /** A limit of the site lets nothing through for some time: what waits goes back to the queue. */
+  #giveUp(): void {
+    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt);
+    this.#detours.finishAll();
+  }
+
+  #deferLimited(attempt: Attempt): void {
+    attempt.notBeforeMs = this.share.closedUntilMs;
+    this.#end(attempt, deferred('limit_reached', null, this.share.closedBy));
+  }
+
   #decide(attempt: Attempt, outcome: Outcome): void {
     attempt.counted = true;
     this.#end(attempt, outcome);
   }
 
   #end(attempt: Attempt, outcome: Outcome): void {
+    this.share.mark(attempt);
     attempt.decideRest(outcome);
-    this.#ports.finished(attempt);
+    this.ports.finished(attempt);
   }
 
   /** Tries again although connections failed. If the next one fails, too, the destination is suspended for longer. */
@@ -464,8 +452,7 @@ export class Destination implements SessionOwner {
 
   /** The config changed: open sessions end after their present work. */
   retire(): void {
-    for (const session of this.#sessions) session.retiring = true;
-    for (const session of [...this.#idle]) session.quit();
+    this.#sessions.retire();
   }
 
   /** Takes out jobs that no connection has begun. @param alsoBegun ends others, unless they are on a connection. */
@@ -481,7 +468,7 @@ export class Destination implements SessionOwner {
 
   /** Gives back attempts that are not on the wire, and lets the others finish. */
   drain(): void {
-    for (const session of this.#dials.abort()) this.#closing.add(session);
+    for (const session of this.#dials.abort()) this.#sessions.closing.add(session);
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
     this.#detours.finishAll();
     this.retire();
@@ -490,11 +477,12 @@ export class Destination implements SessionOwner {
   /** The time for finishing is over: breaks off everything. */
   cut(): void {
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
-    for (const session of [...this.#sessions]) this.guard(session, 'cut', () => session.fail(fault));
+    for (const session of [...this.#sessions.established])
+      this.guard(session, 'cut', () => session.fail(fault));
   }
 
   #handBack(attempt: Attempt): void {
-    if (attempt.untouched) this.#ports.handBack(attempt);
+    if (attempt.untouched) this.ports.handBack(attempt);
     else this.#end(attempt, deferred('shutdown', null, 'the relay shut down'));
   }
 }

@@ -16,6 +16,8 @@ export interface DetourPorts {
   readonly draining: boolean;
   readonly sessions: Iterable<ClientSession>;
   readonly idle: readonly ClientSession[];
+  /** A limit lets nothing through now; `pump` is called when it does. */
+  readonly heldBack: boolean;
   /** Number of connections that are ending. */
   readonly closing: number;
   /** Whether a connection for one of them is being opened. */
@@ -85,14 +87,14 @@ export class Detours {
   pump(): void {
     const { idle, rules } = this.#ports;
     let first = this.#waiting[0];
-    while (first !== undefined) {
+    while (first !== undefined && !this.#ports.heldBack) {
       const { tried } = first;
       const session = idle.find(({ host }) => !tried.includes(host.address));
       if (session === undefined) break;
       this.#ports.wake(session);
       first = this.#waiting[0];
     }
-    if (first === undefined || this.#ports.dialling) return;
+    if (first === undefined || this.#ports.dialling || this.#ports.heldBack) return;
     const { tried } = first;
     let suited = 0;
     for (const { retiring, host } of this.#ports.sessions)

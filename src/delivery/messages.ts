@@ -8,6 +8,8 @@ import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
+import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { ShapingData } from '../shaping/shaping-data.ts';
 import type { SigningTable } from '../signing/table.ts';
 
 export interface DeliveryThreadStart {
@@ -16,6 +18,9 @@ export interface DeliveryThreadStart {
   /** Slot of the client's TLS context. */
   tls: { client: number };
   gauges: SharedArrayBuffer;
+  shaping: ShapingData;
+  /** The limits of sites (shaping/limit-table.ts). */
+  limits: SharedArrayBuffer;
   /** Rules for replies. */
   replies: readonly RulesText[];
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
@@ -39,6 +44,8 @@ export type FromDelivery =
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
   /** Changes in the connections wanted and open at destinations, where all nodes share a limit. */
   | { type: 'connections'; demands: ConnectionDemand[] }
+  /** Limit keys it needs slots for, and sites that domains belong to. */
+  | { type: 'limit-keys'; news: LimitNews }
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** Lines for the log. */
@@ -56,7 +63,8 @@ export type ToDelivery =
   /** Jobs, as written by mail/job-wire. */
   | { type: 'jobs'; wire: Wire; count: number }
   /** A reload. `replies` is null where the rules before stay. */
-  | { type: 'config'; config: Config; replies: readonly RulesText[] | null }
+  | { type: 'config'; config: Config; shaping: ShapingData; replies: readonly RulesText[] | null }
+  | { type: 'limit-slots'; slots: SlotOf[] }
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }

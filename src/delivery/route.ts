@@ -12,6 +12,7 @@ import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import { hopOfKey } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
+import type { Site } from '../shaping/sites.ts';
 import type { Dns, DnsAnswer, MxRecord } from './names/dns.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './names/mx.ts';
 import type { OwnAddresses } from './names/own-addresses.ts';
@@ -46,7 +47,8 @@ export type NextHopAuth = NonNullable<NextHop['auth']>;
 type NextHop = NonNullable<Config['delivery']['smarthost']>;
 
 export type Route =
-  | { kind: 'hosts'; hosts: Host[] }
+  /** `site`: where the domain's own MX hosts are asked. */
+  | { kind: 'hosts'; hosts: Host[]; site?: Site }
   | { kind: 'bounce'; reason: BounceReason; status: string; detail: string }
   | { kind: 'defer'; reason: DeferralReason; detail: string };
 
@@ -57,10 +59,14 @@ const MAX_EXCHANGERS = 16;
 const MAX_LOOKED_UP = 64;
 const MAX_ADDRESSES = 32;
 
+type IpFamily = Config['delivery']['ip_family'];
+
 export interface RouterPorts {
   dns: Pick<Dns, 'mx' | 'addresses'>;
   own: OwnAddresses;
   random: () => number;
+  /** Which site a domain belongs to, and the family of addresses to use there; absent: nobody asks. */
+  siteOf?: ((domain: string, hosts: readonly MxRecord[]) => { site: Site; family: IpFamily }) | undefined;
   /** Absent: MTA-STS policies are not asked for. */
   sts?: MtaSts | undefined;
   /** Present where DANE may be used. */
@@ -181,8 +187,7 @@ export class Router {
     return addresses.length > 0 ? addresses : (temporary ?? 'no such name or no address');
   }
 
-  #ofFamily(addresses: string[]): string[] {
-    const family = this.#config.delivery.ip_family;
+  #ofFamily(addresses: string[], family = this.#config.delivery.ip_family): string[] {
     if (family === 'any') return addresses;
     return addresses.filter((address) => isIP(address) === (family === 'ipv4' ? 4 : 6));
   }
@@ -232,10 +237,12 @@ export class Router {
     const dns = trusted ?? validated ?? this.#ports.dns;
     const port = this.#config.delivery.mx_port;
     const tlsa = trusted === undefined ? undefined : { dns: trusted, domain, port };
-    const lookup = (record: MxRecord) => this.#exchanger(record, dns, tlsa);
     const ordered = orderMx(records, this.#ports.random);
-    const route = await this.#throughExchangers(domain, ordered, lookup, tlsa !== undefined);
-    return despiteTls ? route : this.#underPolicies(route, domain, policy);
+    const found = this.#ports.siteOf?.(domain, ordered);
+    const lookup = (record: MxRecord) => this.#exchanger(record, dns, tlsa, found?.family);
+    const plain = await this.#throughExchangers(domain, ordered, lookup, tlsa !== undefined);
+    const route = despiteTls ? plain : this.#underPolicies(plain, domain, policy);
+    return found === undefined || route.kind !== 'hosts' ? route : { ...route, site: found.site };
   }
 
   #validatedFor(domain: string): ValidatedDns | undefined {
@@ -286,13 +293,15 @@ export class Router {
     record: MxRecord,
     dns: RouterPorts['dns'],
     tlsa?: { dns: ValidatedDns; domain: string; port: number },
+    ofSite: IpFamily = 'any',
   ): Promise<Exchanger> {
     const { preference, exchange: name } = record;
-    const family = this.#config.delivery.ip_family;
+    const { ip_family } = this.#config.delivery;
+    const family = ip_family === 'any' ? ofSite : ip_family;
     const nothing = { temporary: null, dane: null, unknown: null };
     if (isIP(name) !== 0) {
       // An address in place of a name is against RFC 5321, but its meaning is clear, and it is met often.
-      return { preference, name, addresses: this.#ofFamily([name]), ...nothing };
+      return { preference, name, addresses: this.#ofFamily([name], family), ...nothing };
     }
     const none: DnsAnswer<string> = { kind: 'no-record' };
     const answers = await Promise.all([

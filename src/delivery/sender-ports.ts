@@ -8,6 +8,7 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { ThreadLimits } from '../shaping/thread-limits.ts';
 import type { Attempt } from './attempt.ts';
 import type { DialogReader } from './client/transcript.ts';
 import type { FromDelivery } from './messages.ts';
@@ -64,6 +65,8 @@ export interface SenderPorts {
   signing?: SigningPort;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
+  /** Limits of sites; absent: routes name no sites. */
+  limits?: Pick<ThreadLimits, 'belongs' | 'enter' | 'release'>;
   /** Who reads the dialog of this connection; absent, or null: nobody. */
   transcript?: (connection: number, destination: string) => DialogReader | null;
   /** Calls `fire` once, ms later. */

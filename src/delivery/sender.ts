@@ -11,30 +11,27 @@ import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
-import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
+import type { LaneLimits } from '../shaping/lane-limits.ts';
+import type { Site } from '../shaping/sites.ts';
 import { Attempt } from './attempt.ts';
 import { ClientSession } from './client/session.ts';
 import { transactionIn } from './client/state.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
+import { Lanes } from './lanes.ts';
 import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
+import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
+import { SiteLines } from './site-lines.ts';
+import { DEFAULT_SOURCE } from './source.ts';
 import { endSuppressed, unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
-/** Most destinations without work that are remembered, for their suspension. */
-const MAX_IDLE_DESTINATIONS = 10_000;
-/** Names of reactor events, for the log of faults. */
-/** In the text of an opened connection: listener, remote IP and port, local IP and port. */
-const LOCAL_IP = 3;
-const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
-  Object.entries(EVENT).map(([name, number]) => [number, name]),
-);
 /** How often results that wait for memory try again. */
 const MEMORY_RETRY_MS = 50;
 
@@ -57,7 +54,8 @@ export class Sender implements DestinationPorts<Destination> {
   /** Sessions by connection id. */
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
-  readonly #destinations = new Map<string, Destination>();
+  readonly #lanes: Lanes;
+  readonly #siteLines: SiteLines<Destination>;
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
   readonly #waiting: WaitingDestinations;
@@ -84,18 +82,33 @@ export class Sender implements DestinationPorts<Destination> {
     // Twice as many: closed connections keep their places in the reactor until its loop has turned.
     const places = 2 * ports.config.delivery.max_connections;
     this.#reactor = ports.createReactor((count) => this.#turn(count), places);
+    const timing = {
+      setTimer: (ms: number, fire: () => void) => ports.setTimer(ms, fire),
+      outside: (work: () => void) => this.outside(work),
+    };
     this.#granted = new GrantedConnections({
       post: (demands) => ports.post({ type: 'connections', demands }),
-      destinations: () => this.#destinations.values(),
-      destination: (key) => this.#destinations.get(key),
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
+      destinations: () => this.#lanes.destinations(),
+      destination: (key) => this.#lanes.destination(key),
+      setTimer: timing.setTimer,
     });
     this.#waiting = new WaitingDestinations({
       places: () => this.config.delivery.max_connections - this.#destinationOf.size,
       waitMs: () => this.config.delivery.backlog_wait_ms,
-      setTimer: (ms, fire) => ports.setTimer(ms, fire),
-      outside: (work) => this.outside(work),
+      ...timing,
     });
+    this.#siteLines = new SiteLines({
+      now: () => this.#nowMs,
+      idle: this.#idle,
+      ...timing,
+    });
+    this.#lanes = new Lanes(
+      (key, source) => new Destination(key, source, this),
+      (lane) => {
+        this.#siteLines.leave(lane);
+        lane.share.leave();
+      },
+    );
     const sender = this;
     this.#settler = new Settler({
       arena: ports.arena,
@@ -128,13 +141,34 @@ export class Sender implements DestinationPorts<Destination> {
     return this.#waiting.asks(this.#router.route(destination));
   }
 
-  grantedConnections(key: string): number {
+  grantedConnections(lane: Destination): number {
     const limited = this.config.delivery.max_cluster_connections_per_destination > 0;
-    return limited ? this.#granted.of(key) : Number.POSITIVE_INFINITY;
+    if (!limited) return Number.POSITIVE_INFINITY;
+    return Math.max(0, this.#granted.of(lane.key) - this.#lanes.openBeside(lane));
   }
 
-  shortOfConnections(destination: Destination): void {
-    this.#granted.short(destination);
+  shortOfConnections({ key }: Destination): void {
+    const destination = this.#lanes.destination(key);
+    if (destination !== undefined) this.#granted.short(destination);
+  }
+
+  readonly openBeside = (lane: Destination): number => this.#lanes.openBeside(lane);
+
+  enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
+    const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
+    limits.belongs(key, site);
+    return limits.enter(site, source.name);
+  }
+
+  readonly release = (limits: LaneLimits): void => this.#ports.limits?.release(limits);
+
+  pumpAt(lane: Destination, atMs: number): void {
+    this.#ports.setTimer(Math.max(1, atMs - this.#nowMs), () =>
+      this.outside(() => {
+        lane.share.due();
+        lane.pump();
+      }),
+    );
   }
 
   /** Sets how many connections this thread may open, of those that all nodes share. */
@@ -188,7 +222,7 @@ export class Sender implements DestinationPorts<Destination> {
       return;
     }
     attempt.fields = verdict?.fields ?? '';
-    const destination = this.#destination(attempt.job.destination);
+    const destination = this.#lanes.of(attempt.job.destination, DEFAULT_SOURCE);
     destination.accept(attempt);
     touched.add(destination);
   }
@@ -208,37 +242,22 @@ export class Sender implements DestinationPorts<Destination> {
     return true;
   }
 
-  #destination(key: string): Destination {
-    let destination = this.#destinations.get(key);
-    if (destination === undefined) {
-      if (this.#destinations.size >= MAX_IDLE_DESTINATIONS) this.#forget();
-      destination = new Destination(key, this);
-      this.#destinations.set(key, destination);
-    }
-    return destination;
-  }
-
-  /** Drops destinations without work; first those of which nothing has to be remembered. */
-  #forget(): void {
-    for (const [key, destination] of this.#destinations) {
-      if (destination.forgettable) this.#destinations.delete(key);
-    }
-    for (const [key, destination] of this.#destinations) {
-      // Drops a tenth more than needed, so that this is not done for every new destination.
-      if (this.#destinations.size < MAX_IDLE_DESTINATIONS * 0.9) return;
-      if (destination.empty) this.#destinations.delete(key);
-    }
-  }
-
   mayDial(destination: Destination): boolean {
-    return this.#waiting.mayDial(destination);
+    return (
+      this.#siteLines.mayDial(destination, destination.share.limits) && this.#waiting.mayDial(destination)
+    );
   }
 
   connect(destination: Destination, host: Host): ClientSession | null {
     const { max_connections, source_address, connect_timeout_ms } = this.config.delivery;
+    const from = destination.source.address ?? source_address ?? '';
+    const { limits } = destination.share;
     let id = -1;
-    if (this.#destinationOf.size < max_connections)
-      id = this.#reactor.connect(host.address, host.port, source_address ?? '', connect_timeout_ms);
+    if (this.#destinationOf.size < max_connections) {
+      if (!this.#siteLines.take(destination, limits)) return null;
+      id = this.#reactor.connect(host.address, host.port, from, connect_timeout_ms);
+      if (id === -1) limits?.freeConnection();
+    }
     if (id === -1) {
       this.#waiting.starve(destination);
       // An idle session makes room: its closed event gives the place to the next destination in line.
@@ -252,6 +271,7 @@ export class Sender implements DestinationPorts<Destination> {
     const session = new ClientSession(id, host, this.#reactor, destination, reader);
     this.#sessions.set(id, session);
     this.#destinationOf.set(session, destination);
+    this.#siteLines.count(session, limits);
     return session;
   }
 
@@ -269,8 +289,10 @@ export class Sender implements DestinationPorts<Destination> {
     this.#waiting.later(destination);
   }
 
-  suspended(destination: string, untilMs: number, reason: string): void {
-    this.#ports.post({ type: 'destination', destination, suspendedUntilMs: untilMs, reason });
+  suspended(lane: Destination, untilMs: number, reason: string): void {
+    // The mail of other sources may go on.
+    if (untilMs !== 0 && !this.#lanes.isOnly(lane)) return;
+    this.#ports.post({ type: 'destination', destination: lane.key, suspendedUntilMs: untilMs, reason });
   }
 
   /** A session begins the attempt: notes it, because it may be the reason should the process die now. */
@@ -369,39 +391,17 @@ export class Sender implements DestinationPorts<Destination> {
       const session = this.#sessions.get(id);
       if (session === undefined) continue;
       try {
-        this.#event(session, head & 0xff, head >>> 8, events[i + 2] as number, events[i + 3] as number, text);
+        const kind = head & 0xff;
+        const a = events[i + 2] as number;
+        const b = events[i + 3] as number;
+        if (kind === EVENT.closed) this.#closed(session, a, b);
+        else sessionEvent(session, kind, head >>> 8, a, b, text);
       } catch (error) {
         this.#breakOff(session, EVENT_NAMES[head & 0xff] ?? 'event', error);
       }
     }
     this.#depth--;
     if (this.#depth === 0) this.#flushResults();
-  }
-
-  #event(session: ClientSession, kind: number, flags: number, a: number, b: number, text: Buffer): void {
-    switch (kind) {
-      case EVENT.line:
-        session.line(text, a, b, flags);
-        break;
-      case EVENT.sent:
-        session.sent();
-        break;
-      case EVENT.opened:
-        session.opened(text.toString('latin1', a, a + b).split(' ')[LOCAL_IP] ?? '');
-        break;
-      case EVENT.timeout:
-        session.timedOut();
-        break;
-      case EVENT.secured:
-        session.secured(readTlsFacts(text.toString('latin1', a, a + b)));
-        break;
-      case EVENT.notSecured:
-        session.notSecured(text.toString('latin1', a, a + b));
-        break;
-      case EVENT.closed:
-        this.#closed(session, a, b);
-        break;
-    }
   }
 
   #closed(session: ClientSession, reason: number, errno: number): void {
@@ -416,9 +416,10 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (destination === undefined) return;
     destination.gone(session);
+    this.#siteLines.closed(session);
     this.#waiting.freed();
     destination.pump();
-    if (destination.forgettable) this.#destinations.delete(destination.key);
+    if (destination.forgettable) this.#lanes.drop(destination);
   }
 
   /** Runs work that comes from outside a loop turn, then sends what it wrote and posts what it settled. */
@@ -448,14 +449,14 @@ export class Sender implements DestinationPorts<Destination> {
     this.config = config;
     this.#router = this.#ports.createRouter(config);
     this.outside(() => {
-      for (const destination of this.#destinations.values()) destination.retire();
+      for (const destination of this.#lanes) destination.retire();
     });
   }
 
   /** An operator wants these destinations tried now. */
   resume(destinations: string[]): void {
     this.outside(() => {
-      for (const key of destinations) this.#destinations.get(key)?.resume();
+      for (const key of destinations) for (const lane of this.#lanes.ofDestination(key)) lane.resume();
     });
   }
 
@@ -464,8 +465,7 @@ export class Sender implements DestinationPorts<Destination> {
     const isMeant = judgeOf(meant);
     const taken: Job[] = [];
     this.outside(() => {
-      for (const destination of this.#destinations.values())
-        taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
     });
@@ -478,12 +478,12 @@ export class Sender implements DestinationPorts<Destination> {
     this.draining = true;
     this.#ports.setTimer(graceMs, () => {
       this.outside(() => {
-        for (const destination of this.#destinations.values()) destination.cut();
+        for (const destination of this.#lanes) destination.cut();
         this.#settler.giveUpWaiting();
       });
     });
     this.outside(() => {
-      for (const destination of this.#destinations.values()) destination.drain();
+      for (const destination of this.#lanes) destination.drain();
     });
   }
 

@@ -126,7 +126,7 @@ export class Settler {
         continue;
       }
       decision ??= this.#ports.nextAttempt(
-        this.#ports.config.retry,
+        this.#rulesOf(attempt, result.attempts),
         result.attempts,
         result.receivedAtMs,
         nowMs,
@@ -137,6 +137,14 @@ export class Settler {
       if (decision.kind === 'retry') outcome.retryAtMs = decision.atMs;
       else group.outcome = givenUp(outcome, decision, result, nowMs);
     }
+  }
+
+  /** The rules of retries, with the site's own delay after this attempt where it has one. */
+  #rulesOf({ retryDelaysMs: own }: Attempt, attempts: number): Config['retry'] {
+    const { retry } = this.#ports.config;
+    const delayMs = own?.[Math.min(Math.max(1, attempts), own.length) - 1];
+    if (delayMs === undefined) return retry;
+    return { ...retry, initial_delay_ms: delayMs, max_delay_ms: delayMs, backoff_multiplier: 1 };
   }
 
   /** The pause before the next try, after a trouble of our own. */

@@ -19,13 +19,14 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { ThreadLimits } from '../shaping/thread-limits.ts';
 import { SigningDesk } from '../signing/desk.ts';
 import type { Attempt } from './attempt.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 import { Dns } from './names/dns.ts';
 import { ownAddresses } from './names/own-addresses.ts';
 import { ValidatedDns } from './names/validated-dns.ts';
-import { Router } from './route.ts';
+import { Router, type RouterPorts } from './route.ts';
 import { validates } from './security/dane.ts';
 import { MtaSts } from './security/mta-sts.ts';
 import { stsFetcher } from './security/sts-fetch.ts';
@@ -92,6 +93,12 @@ const sts = start.config.delivery.mta_sts.enabled
     })
   : undefined;
 
+const limits = new ThreadLimits(start.shaping, {
+  table: start.limits,
+  post: (news) => port.postMessage({ type: 'limit-keys', news } satisfies FromDelivery),
+  later: (work) => void setImmediate(work),
+});
+
 function begunSlots({ path, slots, from, count }: NonNullable<DeliveryThreadStart['begun']>): BegunSlots {
   const fd = openSync(path, 'r+');
   try {
@@ -114,7 +121,11 @@ function createRouter(config: Config): Router {
     dnsRules = rules;
   }
   validated = validates(config) ? (validated ?? new ValidatedDns({ rules: config.dns })) : undefined;
-  return new Router(config, { dns, own, random: Math.random, sts, validated, tlsSession });
+  const siteOf: RouterPorts['siteOf'] = (domain, hosts) => {
+    const site = limits.siteOf(domain, hosts);
+    return { site, family: limits.dataOf(site).limits.ip_family ?? 'any' };
+  };
+  return new Router(config, { dns, own, random: Math.random, siteOf, sts, validated, tlsSession });
 }
 
 /** TLS sessions for the reports, gathered for one message per turn. */
@@ -172,6 +183,7 @@ const sender: Sender = new Sender({
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   classify: (reply) => replies.classify(reply),
   random: Math.random,
+  limits,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
     if (!faultLines.admit(at, steadyMs())) return;
@@ -199,8 +211,12 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'config':
       transcripts.reconfigure(message.config);
+      limits.reconfigure(message.shaping);
       replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'limit-slots':
+      limits.slots(message.slots);
       break;
     case 'unknown-replies':
       port.postMessage({

@@ -12,22 +12,29 @@ export interface Source {
   ehloName: string;
 }
 
+/** A DKIM key: `selector._domainkey.domain` is its record. */
+export interface SigningKey {
+  domain: string;
+  selector: string;
+}
+
 export interface DomainFacts {
   /** Of From:, in the form of base/domain.ts. */
   domain: string;
   /** Of the reverse-path. */
   returnPath: string;
-  selectors: readonly string[];
+  /** That sign its mail, as far as they are known. */
+  keys: readonly SigningKey[];
   sources: readonly Source[];
 }
 
 /** A check each, all at once: DNS has its own patience. */
 export async function lintDomain(dns: LookUp, facts: DomainFacts, findings: Findings): Promise<void> {
-  const { domain, returnPath, selectors, sources } = facts;
+  const { domain, returnPath, keys, sources } = facts;
   await Promise.all([
     trying('spf', `SPF of ${returnPath}`, findings, () => lintSpf(dns, facts, findings)),
-    ...selectors.map((selector) => {
-      const name = `${selector}._domainkey.${domain}`;
+    ...keys.map((key) => {
+      const name = `${key.selector}._domainkey.${key.domain}`;
       return trying('dkim', `the key ${name}`, findings, () => lintKey(dns, name, findings));
     }),
     trying('dmarc', `DMARC of ${domain}`, findings, () => lintDmarc(dns, facts, findings)),
@@ -38,7 +45,7 @@ export async function lintDomain(dns: LookUp, facts: DomainFacts, findings: Find
       ),
     ),
   ]);
-  if (selectors.length === 0)
+  if (keys.length === 0)
     findings.warning(
       'dkim',
       `no key of ${domain} is known`,
@@ -96,7 +103,7 @@ async function lintSpf(dns: LookUp, { returnPath, sources }: DomainFacts, findin
 async function lintKey(dns: LookUp, name: string, findings: Findings): Promise<void> {
   const records = await dns.txt(name);
   if (records.length === 0) {
-    findings.error('dkim', `there is no key at ${name}`, 'publish it: protorelay dkim dns');
+    findings.error('dkim', `there is no key at ${name}`, 'publish its TXT record');
     return;
   }
   if (records.length > 1) findings.error('dkim', `${name} has ${records.length} records`, 'leave one');
@@ -153,7 +160,7 @@ export function tagsOf(record: string): Map<string, string> {
 
 async function lintDmarc(
   dns: LookUp,
-  { domain, returnPath }: DomainFacts,
+  { domain, returnPath, keys }: DomainFacts,
   findings: Findings,
 ): Promise<void> {
   const { policy, organization, ambiguous } = await dmarcOf(dns, domain);
@@ -172,6 +179,14 @@ async function lintDmarc(
   if (!policy.hasReports)
     findings.warning('dmarc', `DMARC of ${policy.domain} asks for no reports`, 'add rua=mailto:…');
   await lintAlignment(dns, domain, returnPath, policy, findings);
+  const signers = [...new Set(keys.map((key) => key.domain))];
+  const aligned = await Promise.all(signers.map((one) => isAligned(dns, domain, one, policy.strictDkim)));
+  if (signers.length > 0 && !aligned.includes(true))
+    findings.error(
+      'dmarc',
+      `no signature is aligned with ${domain} (${policy.strictDkim ? 'strict' : 'relaxed'}): they are of ${signers.join(', ')}`,
+      `have ${domain} sign`,
+    );
 }
 
 async function lintAlignment(

@@ -35,6 +35,7 @@ export type DeferralReason =
   | 'suspended'
   /** Whether it is on the suppression list cannot be found out now. */
   | 'suppression_unknown'
+  | 'limit_reached'
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'

@@ -19,6 +19,8 @@ import {
 export interface ProcessPlace {
   /** Number of this process; makes queue ids unique over the processes of the host. */
   process: number;
+  /** Number of relay processes of the host. */
+  processes: number;
   /** The one folder for delivery events of all processes. */
   eventsDir: string;
   /** Listening sockets that others opened, for this process and for those it stands in for. */
@@ -48,7 +50,7 @@ export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []):
   const fd = createSharedMemory(policyMemoryBytes(sizes));
   initializePolicyMemory(mapSharedMemory(fd, policyMemoryBytes(sizes)), sizes, randomInt(2 ** 31));
   const policy = { fd, sizes, process: 0 };
-  return { process: 0, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
+  return { process: 0, processes: 1, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
 }
 
 /** What the main thread asks about clients before it hands them on. */

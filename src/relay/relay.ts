@@ -80,6 +80,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      shaping,
       suppression,
       signing,
       suspensions,
@@ -118,12 +119,15 @@ export class Relay {
     );
     if (accepts) await this.#listen();
     const deliveryThreads = threadCount(config.delivery_threads);
+    shaping.start();
     const begunOf = begun.create(deliveryThreads, config.delivery);
     await deliveries.start(
       Array.from({ length: deliveryThreads }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessionThreads + thread),
         ownListeners: hostListeners(place, this.addresses),
+        shaping: shaping.data,
+        limits: shaping.table,
         stsDir: stsDir(place),
         begun: begunOf(thread),
         replies: replies.texts,
@@ -260,6 +264,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      shaping,
       signing,
       stsRefresh,
       suspects,
@@ -276,6 +281,7 @@ export class Relay {
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
+    shaping.stop();
     this.#stages.rates.stop();
     tls.stop();
     signing.stop();
@@ -299,11 +305,22 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, events, logins, pressure, replies, sessions, shares, signing, tls, tlsReports } =
-      this.#stages;
+    const {
+      deliveries,
+      events,
+      logins,
+      pressure,
+      replies,
+      sessions,
+      shaping,
+      shares,
+      signing,
+      tls,
+      tlsReports,
+    } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
-    const problems = [...tls.reconfigure(config), ...signing.reconfigure()];
+    const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
@@ -312,7 +329,12 @@ export class Relay {
     events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     const wrongRules = replies.reconfigure(config);
-    deliveries.postAll({ type: 'config', config, replies: wrongRules.length > 0 ? null : replies.texts });
+    deliveries.postAll({
+      type: 'config',
+      config,
+      shaping: shaping.data,
+      replies: wrongRules.length > 0 ? null : replies.texts,
+    });
     return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 

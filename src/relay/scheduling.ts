@@ -38,6 +38,8 @@ export interface SchedulingSetup {
   /** Whether a rule of an operator holds the destination. */
   held(destination: string): boolean;
   grantConnections(grants: ConnectionGrant[]): void;
+  /** What the limits of a site let through soon. */
+  outlook: NonNullable<SchedulerPorts['outlook']>;
 }
 
 export interface Scheduling {
@@ -153,10 +155,18 @@ function claimOf({ held, settings }: SchedulingSetup, request: ClaimRequest): Cl
   return { ...request, receivedBeforeMs: request.nowMs - settings().retry.max_age_ms - AGE_MARGIN_MS };
 }
 
-function portsOf({ settings, agenda, arena, deliver, held }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
+function portsOf({
+  settings,
+  agenda,
+  arena,
+  deliver,
+  held,
+  outlook,
+}: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
   return {
     deliver,
     held,
+    outlook,
     contentBytes: arena.totalBytes,
     freeContentBytes: () => arena.freeBytes(),
     now: Date.now,

@@ -53,6 +53,7 @@ import type { ProcessPlace, RelayOptions } from './place.ts';
 import { onlyPlace } from './place.ts';
 import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
+import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
 import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
@@ -74,6 +75,7 @@ export class Stages {
   readonly arena: Arena;
   readonly gauges: Gauges = createGauges();
   readonly shares: RelayShares;
+  readonly shaping: RelayShaping;
   readonly begun: BegunFiles;
   readonly suspects: Suspects;
   readonly unsettled: Unsettled;
@@ -122,6 +124,12 @@ export class Stages {
     this.arena = createArena(config.content_memory_mb * MIB, spillDir);
     this.shares = new RelayShares(this.place, this.arena);
     this.shares.reconfigure(config);
+    this.shaping = new RelayShaping({
+      config,
+      place: this.place,
+      log: this.log,
+      belongs: (destination, site) => this.scheduler.belongs(destination, site),
+    });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
       arena: this.arena,
@@ -204,6 +212,7 @@ export class Stages {
       log: this.log,
       deliver: (jobs) => this.suppression.deliver(jobs),
       held: (destination) => this.suspensions.holds(destination),
+      outlook: (site) => this.shaping.keys.outlook(site),
     });
     this.leases = leases;
     this.scheduler = scheduler;
@@ -259,6 +268,7 @@ export class Stages {
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
+      limitKeys: (thread, news) => this.shaping.take(thread, news),
       tlsSessions: (sessions) => this.tlsReports.take(sessions),
       said: (line) => writeLine(log, line),
       fault: faultsTo(log),

@@ -26,7 +26,7 @@ function partsOf(event: ReadEvent): string[] {
       return [
         ...from,
         `client=${place(event.client_address ?? event.client, event.client_port)}`,
-        ...named(event, 'helo', 'listener', 'user', 'tenant', 'campaign', 'class', 'pool'),
+        ...named(event, 'helo', 'listener', 'user', 'tenant', 'campaign', 'mail_class', 'pool'),
         `size=${word(event.size_bytes ?? event.size)}`,
         ...named(event, 'recipients'),
         ...messageId,

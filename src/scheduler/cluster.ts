@@ -186,6 +186,10 @@ export class ClusterScheduler implements Scheduler {
     this.#inner.discover(found);
   }
 
+  belongs(destination: string, site: string): void {
+    this.#inner.belongs(destination, site);
+  }
+
   standing(destination: string): DestinationStanding {
     return this.#inner.standing(destination);
   }

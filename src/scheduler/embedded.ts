@@ -11,8 +11,9 @@ import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
-import { countsOf, NEVER, newPlace, type Place } from './place.ts';
+import { addInFlight, countsOf, NEVER, newPlace, type Place, sharedInFlight } from './place.ts';
 import type { DestinationStanding, Scheduler, SchedulerPorts } from './scheduler.ts';
+import { SiteGroups } from './site-groups.ts';
 
 /** Default rows per claim: enough that many share one transaction, few enough that it does not hold the writer for long. */
 const CLAIM_ROWS = 200;
@@ -44,6 +45,8 @@ const CLOCK_LOOK_MS = 30_000;
 /** When the clock moves against steady time by more than this, it was set. */
 const CLOCK_SET_MS = 1000;
 
+const NO_LIMIT = { messages: NEVER, atMs: 0 };
+
 export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
   /** false: nothing is ever sent (delivery.enabled); what operators end is ended all the same. */
@@ -61,6 +64,7 @@ export class EmbeddedScheduler implements Scheduler {
   readonly #ports: SchedulerPorts;
   readonly #options: EmbeddedSchedulerOptions;
   readonly #places = new Map<string, Place>();
+  readonly #sites: SiteGroups;
   readonly #due = new DueHeap<Place>();
   /** Destinations with due rows that wait for a free place with delivery, first come first served. */
   #ready: Place[] = [];
@@ -79,6 +83,10 @@ export class EmbeddedScheduler implements Scheduler {
   constructor(ports: SchedulerPorts, options: EmbeddedSchedulerOptions) {
     this.#ports = ports;
     this.#options = options;
+    this.#sites = new SiteGroups({
+      steady: () => this.#steady(),
+      outlook: (site) => ports.outlook?.(site) ?? NO_LIMIT,
+    });
     this.#aheadMs = ports.now() - this.#steady();
   }
 
@@ -110,12 +118,13 @@ export class EmbeddedScheduler implements Scheduler {
     const place = this.#place(destination);
     const room = this.#room(place);
     // While older rows are due, new mail gets only half of the room, so that it does not overtake them for ever.
-    const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
-    if (!allowed || place.suspendedUntilMs > this.#steady() || !this.#takeRate(destination)) {
+    const allowed = place.nextDueMs <= this.#ports.now() ? room > sharedInFlight(place) : room > 0;
+    const isOpen = allowed && place.suspendedUntilMs <= this.#steady() && this.#sites.isOpen(place);
+    if (!isOpen || !this.#takeRate(destination)) {
       this.#forget(place);
       return false;
     }
-    place.inFlight++;
+    addInFlight(place, 1);
     this.#inFlight++;
     return true;
   }
@@ -150,6 +159,10 @@ export class EmbeddedScheduler implements Scheduler {
   returned(job: Job): void {
     this.waiting(job.destination, 1, this.#ports.now());
     this.#vacate(job.destination);
+  }
+
+  belongs(destination: string, site: string): void {
+    this.#sites.belongs(destination, site, this.#places.get(destination));
   }
 
   suspend(destination: string, untilMs: number, reason = ''): void {
@@ -224,7 +237,9 @@ export class EmbeddedScheduler implements Scheduler {
       sending: place.inFlight,
       suspendedUntilMs: leftMs > 0 ? now() + leftMs : null,
       suspendedReason: leftMs > 0 ? place.suspendedReason : '',
-      limit: this.#room(place) <= 0 ? 'places' : hasRate ? null : 'rate',
+      limit:
+        this.#room(place) <= 0 ? 'places' : !hasRate ? 'rate' : this.#sites.isOpen(place) ? null : 'site',
+      site: place.group?.site ?? null,
     };
   }
 
@@ -247,13 +262,14 @@ export class EmbeddedScheduler implements Scheduler {
     if (!place) {
       place = newPlace(destination);
       this.#places.set(destination, place);
+      this.#sites.join(place);
     }
     return place;
   }
 
-  /** How many more rows this destination may send: it never holds more places than are still free. */
+  /** How many more rows may be sent: a destination, with those of its site, never holds more places than are still free. */
   #room(place: Place): number {
-    return this.#free() - place.inFlight;
+    return this.#free() - sharedInFlight(place);
   }
 
   /** Number of free places, as far as there is memory for their content. */
@@ -273,7 +289,7 @@ export class EmbeddedScheduler implements Scheduler {
 
   #vacate(destination: string): void {
     const place = this.#place(destination);
-    place.inFlight--;
+    addInFlight(place, -1);
     this.#inFlight--;
     this.#forget(place);
     this.#pump();
@@ -289,8 +305,10 @@ export class EmbeddedScheduler implements Scheduler {
       place.suspendedUntilMs <= this.#steady() &&
       // A place that was dropped may still be in the heap, while its destination has a new one by now.
       this.#places.get(place.destination) === place
-    )
+    ) {
       this.#places.delete(place.destination);
+      this.#sites.leave(place);
+    }
   }
 
   #dueAt(place: Place, dueMs: number): void {
@@ -369,7 +387,12 @@ export class EmbeddedScheduler implements Scheduler {
         this.#watch(place, place.suspendedUntilMs);
         continue;
       }
-      const room = free - place.inFlight;
+      const outlook = this.#sites.outlook(place);
+      if (outlook.messages === 0) {
+        this.#watch(place, outlook.atMs);
+        continue;
+      }
+      const room = free - sharedInFlight(place);
       const { minClaimRows = 1, maxInFlight } = this.#options;
       const worth = Math.min(minClaimRows, place.waitingRows, Math.ceil(maxInFlight / WORTH_SHARE));
       const gathers = room < worth && place.inFlight > 0 && nowMs - place.claimedMs < CLAIM_GATHER_MS;
@@ -377,7 +400,7 @@ export class EmbeddedScheduler implements Scheduler {
         this.#enqueue(place);
         continue;
       }
-      const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room);
+      const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room, outlook.messages);
       const granted = this.#ports.rates?.take(place.destination, wanted) ?? wanted;
       if (granted === 0) {
         this.#watch(place, nowMs + RATE_PAUSE_MS);
@@ -427,7 +450,7 @@ export class EmbeddedScheduler implements Scheduler {
     place.addedDueMs = NEVER;
     try {
       const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);
-      place.inFlight += jobs.length;
+      addInFlight(place, jobs.length);
       this.#inFlight += jobs.length;
       place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
       this.#ports.rates?.giveBack(place.destination, limit - jobs.length);

@@ -1,5 +1,6 @@
 /** What the embedded scheduler keeps of a destination. */
 import type { Scheduler } from './scheduler.ts';
+import type { SiteGroup } from './site-groups.ts';
 
 /** How many suspended destinations are named to operators. */
 const MOST_SUSPENDED = 1000;
@@ -11,6 +12,8 @@ export interface Place {
   waitingRows: number;
   nextDueMs: number;
   inFlight: number;
+  /** The places of its site; null while that is not known. */
+  group: SiteGroup | null;
   suspendedUntilMs: number;
   suspendedReason: string;
   /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
@@ -30,6 +33,7 @@ export const newPlace = (destination: string): Place => ({
   waitingRows: 0,
   nextDueMs: NEVER,
   inFlight: 0,
+  group: null,
   suspendedUntilMs: 0,
   suspendedReason: '',
   oldLookMs: NEVER,
@@ -63,3 +67,14 @@ export function countsOf(
     suspendedDestinations: places.length,
   };
 }
+
+/** Counts rows that go to delivery, or come back. */
+export function addInFlight(place: Place, rows: number): void {
+  place.inFlight += rows;
+  if (place.group === null) return;
+  place.group.inFlight += rows;
+  if (rows > 0) place.group.handed += rows;
+}
+
+/** Rows with delivery of all that share limits with the place. */
+export const sharedInFlight = ({ inFlight, group }: Place): number => group?.inFlight ?? inFlight;

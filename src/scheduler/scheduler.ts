@@ -1,5 +1,6 @@
 import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { Outlook } from './site-groups.ts';
 
 /**
  * Decides which work goes to delivery, and when. The database is the truth; a scheduler holds only a count and a time
@@ -26,6 +27,8 @@ export interface Scheduler {
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone. @param untilMs in steady time; 0: resume now. */
   suspend(destination: string, untilMs: number, reason?: string): void;
+  /** A delivery thread found which site the destination belongs to: what its places and limits are shared by. */
+  belongs(destination: string, site: string): void;
   /** Rules of operators hold other destinations than before (SchedulerPorts.held). */
   rulesChanged(): void;
   /** An operator's action changed the number of waiting rows; some of them may be due now. */
@@ -74,8 +77,10 @@ export interface DestinationStanding {
   /** Until when failing connections keep it from being tried, as a time of day; null: they do not. */
   suspendedUntilMs: number | null;
   suspendedReason: string;
-  /** What is used up: places with delivery (or memory for their content), or the destination's rate. */
-  limit: 'places' | 'rate' | null;
+  /** What is used up: places with delivery (or memory for their content), the destination's rate, or a limit of its site. */
+  limit: 'places' | 'rate' | 'site' | null;
+  /** The site it belongs to; null as long as no delivery thread has found out. */
+  site: string | null;
 }
 
 export interface ClusterStats {
@@ -125,4 +130,6 @@ export interface SchedulerPorts {
   held?(destination: string): boolean;
   /** Absent: the rates of destinations are not limited. */
   rates?: Rates;
+  /** How many messages the limits of a site let through soon; absent: as many as there are. */
+  outlook?(site: string): Outlook;
 }

@@ -21,6 +21,7 @@ export interface Provider {
 export type Rollup = 'mx_set' | 'mx_domain' | 'none';
 
 export interface ShapingData {
+  rollup: Rollup;
   /** Of every site that belongs to no provider. */
   limits: Limits;
   total: Totals;

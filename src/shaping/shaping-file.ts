@@ -12,7 +12,7 @@ import { nodeAt, toValue } from '../config/source.ts';
 import { LIMIT_NAMES, type Limits, schemaOfLimit, type Totals } from './limits.ts';
 import { MATCH_LISTS, matchProblems } from './match-lists.ts';
 import { mergePatch } from './merge-patch.ts';
-import type { Provider, ShapingData } from './shaping-data.ts';
+import type { Provider, Rollup, ShapingData } from './shaping-data.ts';
 
 /** The one of the installation. */
 export const SHIPPED_SHAPING = join(import.meta.dirname, '../../config/shaping.json');
@@ -26,6 +26,7 @@ export interface ShapingFiles {
   file: string;
   /** '' for none. */
   overrides_file: string;
+  rollup: Rollup;
 }
 
 /** Where a limit comes from. */
@@ -60,7 +61,7 @@ export function readShaping(files: ShapingFiles, problems: string[]): LoadedShap
     (under: Node | undefined, over) => mergePatch(under, over),
     undefined,
   );
-  return root === undefined ? null : new Reader(root, problems).read();
+  return root === undefined ? null : new Reader(root, problems).read(files.rollup);
 }
 
 function readNode(file: string, problems: string[]): Node | null {
@@ -86,7 +87,7 @@ class Reader {
     this.#problems = problems;
   }
 
-  read(): LoadedShaping {
+  read(rollup: Rollup): LoadedShaping {
     const top = this.#object([], ['default', 'providers']);
     const common = this.#limits(
       ['default'],
@@ -99,7 +100,7 @@ class Reader {
     for (const { path, message } of matchProblems(providers, (at) => this.#placeOf(at)))
       this.#say(path, message);
     return {
-      data: { ...common, providers },
+      data: { rollup, ...common, providers },
       originOf: (provider, limit) => this.#originOf(provider, limit),
     };
   }

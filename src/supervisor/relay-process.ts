@@ -52,6 +52,7 @@ class RelayProcess {
         version: version(),
         place: {
           process: number,
+          processes,
           eventsDir,
           sockets,
           tlsSecret: this.#start.tlsSecret,

@@ -13,6 +13,7 @@ import { DnsServer } from '../support/dns-server.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'protorelay-'));
 let dns: DnsServer;
+let dkim = {};
 
 const rsa = (bits: number): string => {
   const { publicKey } = generateKeyPairSync('rsa', { modulusLength: bits });
@@ -66,7 +67,7 @@ async function lint(
   const config = join(dir, 'relay.json');
   writeFileSync(
     config,
-    JSON.stringify({ dns: { servers: [dns.address], timeout_ms: 500, tries: 1 }, delivery }),
+    JSON.stringify({ dns: { servers: [dns.address], timeout_ms: 500, tries: 1 }, delivery, dkim }),
   );
   const program = new Command('protorelay').exitOverride().configureOutput({ writeErr: () => {} });
   const line: CommandLine = {
@@ -145,6 +146,26 @@ test('a return path of another domain: SPF is of it, and may not be aligned', as
     'error: spf: bounce.esp.test has no SPF record',
     'warning: dmarc: the return path bounce.esp.test is not aligned with good.test (relaxed): DMARC rests on DKIM alone',
   ]); // biome-ignore format: one line
+});
+
+test('keys of the config: those of the nearest domain above; without one that is aligned DMARC fails', async () => {
+  const key = (domain: string, selector: string) => ({ domain, selector, file: 'x.pem' });
+  dkim = { keys: [key('good.test', 's1'), key('esp.test', 'e1')] };
+  const below = await lint(['news.good.test']);
+  assert.ok(
+    below.lines.includes('ok: dkim: s1._domainkey.good.test has an RSA key of 2048 bits'),
+    below.text,
+  );
+  assert.doesNotMatch(below.text, /esp\.test|no signature is aligned/);
+  dkim = { keys: [key('esp.test', 'e1')], also_sign: 'esp.test' };
+  const other = await lint(['good.test']);
+  dkim = {};
+  assert.ok(
+    other.text.includes(
+      'error: dmarc: no signature is aligned with good.test (relaxed): they are of esp.test',
+    ),
+    other.text,
+  );
 });
 
 test('what DNS does not answer is no error; without address and selector that is said', async () => {

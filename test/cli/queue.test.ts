@@ -81,6 +81,12 @@ test('list --json: entries in the words of docs/words.md, filters passed on', as
       {
         queue_id: 'id3',
         destination: 'c.test',
+        tenant: null,
+        campaign: null,
+        class: null,
+        pool: null,
+        metadata: null,
+        deadline_at: null,
         state: 'failed',
         attempts: 2,
         next_attempt_at: null,

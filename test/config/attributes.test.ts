@@ -30,3 +30,13 @@ test('attributes that make no sense stop the start', () => {
   for (const [settings, problem] of table)
     assert.deepEqual(problems(settings), problem === null ? [] : [problem], JSON.stringify(settings));
 });
+
+test('a complaint address without signatures is warned of', () => {
+  const of = (settings: object): number =>
+    checkRules(
+      configSchema.parse({ added_headers: { cfbl_address: 'a@b.example' }, ...settings }),
+      () => false,
+    ).warnings.filter(({ path }) => path[0] === 'added_headers').length;
+  const keys = [{ domain: 'b.example', selector: 's1', file: 's1.pem' }];
+  assert.deepEqual([of({}), of({ dkim: { keys } }), of({ dkim: { keys, enabled: false } })], [1, 0, 1]);
+});

@@ -109,6 +109,7 @@ export const lineOf = (row: QueueRow): string =>
     row.waiting,
     row.reason,
     row.detail,
+    row.attributes,
   ]);
 
 export class FakeQueue implements ControlTarget {

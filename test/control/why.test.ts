@@ -43,6 +43,7 @@ const at = (fields: Partial<DestinationStanding> = {}): DestinationStanding => (
   suspendedUntilMs: null,
   suspendedReason: '',
   limit: null,
+  site: null,
   ...fields,
 });
 
@@ -100,6 +101,9 @@ test('each thing that keeps an entry is named, with its end', () => {
   assert.deepEqual(causes(row({ state: 'SENDING' }), standing()), [['being_sent']]);
   assert.deepEqual(causes(row(), standing({ destinations: [at({ limit: 'rate' })] })), [
     ['rate_used_up', 'delivery.max_messages_per_destination_per_s'],
+  ]);
+  assert.deepEqual(causes(row(), standing({ destinations: [at({ limit: 'site', site: 'google' })] })), [
+    ['site_limit_used_up', 'google'],
   ]);
   assert.deepEqual(causes(row(), standing()), [['waits_for_its_turn']]);
   assert.deepEqual(causes(row(), null), [['relay_not_running']]);

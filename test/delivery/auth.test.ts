@@ -91,6 +91,8 @@ class Peer {
       ehloName: 'relay.test',
       tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new RememberedHosts(), slot: 0, record: () => {} },
       recipientLimit: 1000,
+      messageLimit: 1000,
+      idleMs: 5000,
       outside: (work) => work(),
       guard: (session, _at, work) => work(session),
       leaseHolds: () => true,

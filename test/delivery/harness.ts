@@ -37,6 +37,11 @@ import {
 } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
+import type { SiteOf } from '../../src/shaping/limit-key.ts';
+import { LimitKeys } from '../../src/shaping/limit-keys.ts';
+import { createLimitTable } from '../../src/shaping/limit-table.ts';
+import type { ShapingData } from '../../src/shaping/shaping-data.ts';
+import { ThreadLimits } from '../../src/shaping/thread-limits.ts';
 import { SigningDesk } from '../../src/signing/desk.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
 
@@ -91,10 +96,15 @@ export class Harness {
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
 
+  /** Which site each destination was said to belong to. */
+  readonly sites: SiteOf[] = [];
   /** What TLS sessions came to. */
   readonly tlsSessions: TlsSession[] = [];
 
-  constructor(input: Input, arenaBytes: number, tlsSlot: number, sts?: MtaSts) {
+  /** The main thread's side of the limits of sites; null without such limits. */
+  readonly limitKeys: LimitKeys | null;
+
+  constructor(input: Input, arenaBytes: number, tlsSlot: number, sts?: MtaSts, shaping?: ShapingData) {
     this.config = configSchema.parse({ hostname: 'relay.test', ...input });
     this.#folder = mkdtempSync(join(tmpdir(), 'delivery-'));
     this.arena = createArena(arenaBytes, this.#folder);
@@ -107,6 +117,9 @@ export class Harness {
       done: (signed) => this.sender.signed(signed),
     });
     const tlsSession = (session: TlsSession) => void this.tlsSessions.push(session);
+    const { limits, keys } =
+      shaping === undefined ? { limits: undefined, keys: null } : this.#limits(shaping);
+    this.limitKeys = keys;
     this.sender = new Sender({
       config: this.config,
       arena,
@@ -126,6 +139,12 @@ export class Harness {
           dns: new Dns(config.dns),
           own,
           random: Math.random,
+          siteOf:
+            limits &&
+            ((domain, hosts) => {
+              const site = limits.siteOf(domain, hosts);
+              return { site, family: limits.dataOf(site).limits.ip_family ?? 'any' };
+            }),
           sts,
           validated: validates(config) ? new ValidatedDns({ rules: config.dns }) : undefined,
           tlsSession,
@@ -145,12 +164,30 @@ export class Harness {
       leaseHolds: () => this.leasesHold,
       classify: (reply) => this.classify(reply),
       random: () => 0.5,
+      ...(limits && { limits }),
       fault: ({ at, error }) => {
         if (!this.expectsFaults) throw error;
         this.faults.push({ at, error });
       },
-      setTimer: (ms, fire) => void this.timers.push({ ms, fire }),
+      setTimer: (ms, fire) =>
+        void (this.limitKeys === null ? this.timers.push({ ms, fire }) : setTimeout(fire, ms).unref()),
     });
+  }
+
+  /** Limits of sites, as a delivery thread and the main thread have them. */
+  #limits(data: ShapingData): { limits: ThreadLimits; keys: LimitKeys } {
+    const table = createLimitTable();
+    const now = (): number => Date.now() + this.clockOffsetMs;
+    const keys = new LimitKeys(data, { table, now, share: () => 1, full: () => {} });
+    const limits: ThreadLimits = new ThreadLimits(data, {
+      table,
+      post: (news) => {
+        this.sites.push(...news.sites);
+        limits.slots(keys.take(0, news));
+      },
+      later: (work) => void setImmediate(work),
+    });
+    return { limits, keys };
   }
 
   #post(message: FromDelivery): void {
@@ -242,8 +279,9 @@ export function startSender(
   arenaBytes = 64 * 1024 * 1024,
   tlsSlot = -1,
   sts?: MtaSts,
+  shaping?: ShapingData,
 ): Harness {
-  const harness = new Harness(input, arenaBytes, tlsSlot, sts);
+  const harness = new Harness(input, arenaBytes, tlsSlot, sts, shaping);
   open.add(harness);
   return harness;
 }

@@ -53,6 +53,8 @@ export class Peer {
       ehloName: 'relay.test',
       tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5, record: () => {} },
       recipientLimit: Number.POSITIVE_INFINITY,
+      messageLimit: rules.max_messages_per_connection,
+      idleMs: rules.idle_connection_ms,
       outside: (work) => work(),
       guard: (session, _at, work) => work(session),
       now: () => 1000,

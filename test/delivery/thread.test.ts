@@ -18,6 +18,7 @@ import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { readResults, writeJob } from '../../src/mail/job-wire.ts';
 import type { Wire } from '../../src/mail/message-wire.ts';
 import { createArena, tlsSlot } from '../../src/native.ts';
+import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 
 test('the thread delivers from the shared arena, posts results and drains', async () => {
@@ -33,6 +34,8 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
     arena: arena.buffer,
     tls: { client: tlsSlot() },
     gauges: gauges.buffer,
+    shaping: { rollup: 'mx_set', limits: {}, total: {}, providers: [] },
+    limits: createLimitTable(),
     replies: readRulesTexts(''),
     origin: 3,
     notBeforeMs: 0,

@@ -126,6 +126,8 @@ test('after any replies, whatever they mean, each recipient has exactly one fate
             record: () => {},
           },
           recipientLimit: Number.POSITIVE_INFINITY,
+          messageLimit: 1000,
+          idleMs: 5000,
           outside: (work) => work(),
           guard: (session, _at, work) => work(session),
           now: () => 1000,

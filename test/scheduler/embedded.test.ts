@@ -12,6 +12,7 @@ function world(
     chunkCount?: number;
     claimRows?: number;
     minClaimRows?: number;
+    outlook?: (site: string, nowMs: number) => { messages: number; atMs: number };
   } = {},
 ) {
   let nowMs = 1000;
@@ -38,6 +39,7 @@ function world(
   const scheduler = new EmbeddedScheduler(
     {
       held: (destination) => held.has(destination),
+      outlook: (site) => options.outlook?.(site, steadyMs) ?? { messages: Infinity, atMs: 0 },
       async claim(destination, limit) {
         claims.push(destination);
         if (held.has(destination))
@@ -531,7 +533,53 @@ test('what keeps a destination is told: failing connections, and places that are
     suspendedUntilMs: w.now() + 5000,
     suspendedReason: 'no route',
     limit: null,
+    site: null,
   });
   assert.equal(w.scheduler.reserve('b.test', 1), true);
   assert.equal(w.scheduler.standing('b.test').limit, 'places');
+});
+
+test('the domains of one slow site take half of the places together, and others find room', async () => {
+  const w = world({ maxInFlight: 100, claimRows: 10 });
+  w.scheduler.start();
+  for (let i = 0; i < 50; i++) w.scheduler.belongs(`d${i}.test`, 'slow');
+  for (let i = 0; i < 50; i++) for (let n = 0; n < 20; n++) w.add(`d${i}.test`, w.now());
+  await w.settle();
+  const ofSite = w.delivered.length;
+  assert.ok(ofSite >= 50 && ofSite <= 51, `${ofSite}`);
+  w.add('other.test', w.now());
+  await w.settle();
+  assert.equal(w.delivered.length, ofSite + 1);
+  assert.equal(w.scheduler.reserve('d3.test', 1), false);
+  assert.equal(w.scheduler.reserve('free.test', 1), true);
+  w.scheduler.cancel('free.test', 1);
+  // A domain that moves to another host takes its rows along.
+  const [first] = w.delivered as [Job];
+  w.scheduler.belongs(first.destination, 'quick');
+  await w.settle();
+  w.scheduler.settled(result(first.destination), null);
+  assert.ok(w.scheduler.stats().inFlight > 50);
+});
+
+test('no more is handed over than the limits of its site let through soon, from however many domains', async () => {
+  const w = world({
+    outlook: (site, nowMs) => {
+      assert.equal(site, 'limited');
+      return nowMs < 61_000 ? { messages: 3, atMs: 0 } : { messages: 0, atMs: 121_000 };
+    },
+  });
+  w.scheduler.start();
+  for (const name of ['a.test', 'b.test']) w.scheduler.belongs(name, 'limited');
+  for (const name of ['a.test', 'b.test']) for (let n = 0; n < 300; n++) w.add(name, w.now());
+  await w.settle();
+  assert.equal(w.delivered.length, 3);
+  assert.equal(w.scheduler.reserve('a.test', 1), false, 'new mail waits in the queue');
+  for (let i = 0; i < 12; i++) await w.advance(5000);
+  // Three in each second in which it was looked.
+  assert.ok(w.delivered.length > 30 && w.delivered.length <= 183, `${w.delivered.length}`);
+  const before = w.delivered.length;
+  for (let i = 0; i < 11; i++) await w.advance(5000);
+  assert.equal(w.delivered.length, before);
+  const { limit, site } = w.scheduler.standing('a.test');
+  assert.deepEqual({ limit, site }, { limit: 'site', site: 'limited' });
 });

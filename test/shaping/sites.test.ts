@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { loadShaping, SHIPPED_SHAPING } from '../../src/shaping/shaping-file.ts';
 import { type MxHost, Sites } from '../../src/shaping/sites.ts';
 
-const { data } = loadShaping({ file: SHIPPED_SHAPING, overrides_file: '' });
+const { data } = loadShaping({ file: SHIPPED_SHAPING, overrides_file: '', rollup: 'mx_set' });
 const own = {
   name: 'own',
   match: { mx_suffix: ['deep.google.com'], mx_exact: ['mx.own.test'], domain: ['by-name.test'] },

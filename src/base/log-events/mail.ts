@@ -230,6 +230,17 @@ export const MAIL_EVENTS = {
     'Look at `error`.',
     'error',
   ),
+  'limits.not_saved': event(
+    'warn',
+    'What was used of limits by hour and day could not be written down; a restart would begin them anew.',
+    'Look at the disk and the rights of data_dir.',
+    'error',
+  ),
+  'limits.table_full': event(
+    'warn',
+    'So many sites have mail at once that further ones have their limits in each delivery thread alone.',
+    'Set fewer limits by source, or shaping.rollup to mx_domain.',
+  ),
   'leases.lapsed': event(
     'warn',
     'Leases ran out before they were renewed; others may send these entries too.',

@@ -58,8 +58,7 @@ export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean
   if (attempt.job.smtpUtf8 && !fit.utf8) dropUnwritable(attempt);
   if (!attempt.hasMore) return null;
   const from = attempt.cursor;
-  const limit = Math.min(session.owner.rules.max_recipients_per_transaction, session.owner.recipientLimit);
-  const count = Math.min(limit, attempt.todo.length - from);
+  const count = Math.min(session.owner.recipientLimit, attempt.todo.length - from);
   attempt.cursor += count;
   return {
     attempt,

@@ -46,8 +46,12 @@ export interface SessionOwner {
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void;
   /** Whether content of the job may go out: not under a lapsed lease, because another node may be sending it. */
   leaseHolds(job: Job): boolean;
-  /** Most recipients this peer takes in one transaction, as far as we know. */
+  /** Most recipients of one transaction; a peer may set it lower. */
   recipientLimit: number;
+  /** Most messages of one connection. */
+  readonly messageLimit: number;
+  /** How long a connection without work is kept. */
+  readonly idleMs: number;
 
   /** The next attempt for a session that is free; null when nothing waits. */
   next(session: ClientSession): Attempt | null;

@@ -314,18 +314,18 @@ export class ClientSession {
 
   idle(): void {
     this.state = IDLE;
-    const { idle_connection_ms } = this.owner.rules;
-    if (idle_connection_ms === 0 || this.full) {
+    const { idleMs } = this.owner;
+    if (idleMs === 0 || this.full) {
       this.quit();
       return;
     }
-    this.port.deadline(this.id, idle_connection_ms);
+    this.port.deadline(this.id, idleMs);
     this.owner.idle(this);
   }
 
   /** Whether no further transaction may begin here. */
   get full(): boolean {
-    return this.retiring || this.transactions >= this.owner.rules.max_messages_per_connection;
+    return this.retiring || this.transactions >= this.owner.messageLimit;
   }
 
   /** Ends an idle session politely. */

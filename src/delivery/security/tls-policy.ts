@@ -53,3 +53,11 @@ export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolic
     own: own !== undefined,
   };
 }
+
+const STRICTER: Readonly<Record<TlsMode, number>> = { none: 0, opportunistic: 1, required: 2, verify: 3 };
+
+/** The policy, but no laxer than this mode, unless the operator set it for the destination itself. */
+export function atLeast(policy: TlsPolicy, mode: TlsMode | undefined): TlsPolicy {
+  if (mode === undefined || policy.own || STRICTER[mode] <= STRICTER[policy.mode]) return policy;
+  return { ...policy, mode };
+}

@@ -1,0 +1,99 @@
+/** On what terms the sessions of a lane work: the rules of the config, and the limits of the site where they are stricter. */
+import type { Config } from '../config/schema.ts';
+import type { Job } from '../mail/job.ts';
+import type { Arena } from '../native.ts';
+import type { OwnerTls, SessionOwner } from './client/owner.ts';
+import type { ClientSession } from './client/session.ts';
+import type { DestinationPorts } from './destination-ports.ts';
+import type { LaneShare } from './lane-share.ts';
+import type { RememberedHosts } from './remembered-hosts.ts';
+import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
+import type { Source } from './source.ts';
+
+/** @template Lane the class of the lane itself. */
+export abstract class LaneTerms<Lane> {
+  readonly key: string;
+  readonly source: Source;
+  abstract readonly share: LaneShare;
+  readonly classify: SessionOwner['classify'];
+  protected readonly ports: DestinationPorts<Lane>;
+  /** Most recipients this peer takes in one transaction, as far as we know. */
+  #peersLimit = Number.POSITIVE_INFINITY;
+
+  constructor(key: string, source: Source, ports: DestinationPorts<Lane>) {
+    this.key = key;
+    this.source = source;
+    this.ports = ports;
+    this.classify = ports.classify;
+  }
+
+  get arena(): Arena {
+    return this.ports.arena;
+  }
+
+  get rules(): Config['delivery'] {
+    return this.ports.config.delivery;
+  }
+
+  get ehloName(): string {
+    return this.source.ehloName ?? this.rules.ehlo_name ?? this.ports.config.hostname;
+  }
+
+  get tls(): OwnerTls {
+    const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
+    const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);
+    return { policy, broken, slot, record };
+  }
+
+  get recipientLimit(): number {
+    const { max_recipients_per_transaction: most } = this.rules;
+    const { recipients_per_transaction: atSite = most } = this.share.limits?.fixed ?? {};
+    return Math.min(this.#peersLimit, most, atSite);
+  }
+
+  set recipientLimit(limit: number) {
+    this.#peersLimit = limit;
+  }
+
+  get messageLimit(): number {
+    const most = this.rules.max_messages_per_connection;
+    return this.share.limits === null ? most : Math.min(most, this.share.limits.messagesPerConnection);
+  }
+
+  get idleMs(): number {
+    const { limits } = this.share;
+    if (limits?.crowded === true) return 0;
+    const { idle_connection_ms: most } = this.rules;
+    return Math.min(most, limits?.fixed.idle_connection_ms ?? most);
+  }
+
+  /** Most connections: of the destination, those of its other lanes included, and of the site. */
+  protected get mostConnections(): number {
+    const most = this.rules.max_connections_per_destination - this.ports.openBeside(this as unknown as Lane);
+    return this.share.limits === null ? most : Math.min(most, this.share.limits.maxConnections);
+  }
+
+  get careful(): RememberedHosts {
+    return this.ports.careful;
+  }
+
+  get turn(): number {
+    return this.ports.turn;
+  }
+
+  now(): number {
+    return this.ports.now();
+  }
+
+  outside(work: () => void): void {
+    this.ports.outside(work);
+  }
+
+  leaseHolds(job: Job): boolean {
+    return this.ports.leaseHolds(job);
+  }
+
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
+    this.ports.guard(session, at, work);
+  }
+}

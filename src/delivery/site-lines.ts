@@ -1,0 +1,136 @@
+/**
+ * Lanes that wait for a connection of their site, in order, for each of the limit keys. A connection that is given back in
+ * this thread goes to the first of them; one given back in another thread, or a rate that lets one through again, is seen when
+ * the line is looked at.
+ */
+import type { LaneLimits } from '../shaping/lane-limits.ts';
+import type { ClientSession } from './client/session.ts';
+import type { LaneShare } from './lane-share.ts';
+
+/** What is needed of a lane here. */
+export interface InLine {
+  readonly share: LaneShare;
+  /** Opens connections that it wants and may have. */
+  pump(): void;
+}
+
+export interface SiteLinesPorts {
+  now(): number;
+  setTimer(ms: number, fire: () => void): void;
+  outside(work: () => void): void;
+  /** Sessions of the thread without work. */
+  readonly idle: Iterable<ClientSession>;
+}
+
+/** How soon a line is looked at again. */
+const LOOK_MS = 100;
+
+export class SiteLines<Lane extends InLine> {
+  readonly #ports: SiteLinesPorts;
+  /** By which limits each connection is counted. */
+  readonly #countedBy = new Map<ClientSession, LaneLimits>();
+  readonly #lines = new Map<LaneLimits, Map<Lane, number>>();
+  readonly #limitsOf = new Map<Lane, LaneLimits>();
+  /** The one whose turn it is. */
+  #fed: Lane | null = null;
+  #timer = false;
+
+  constructor(ports: SiteLinesPorts) {
+    this.#ports = ports;
+  }
+
+  /**
+   * Takes a connection, for `count` or to be given back to the limits. @returns false where there is none: then the lane is in
+   * line, or, if that would take long, gives its mail back.
+   */
+  take(lane: Lane, limits: LaneLimits | null): boolean {
+    const atMs = limits?.takeConnection(this.#ports.now()) ?? 0;
+    if (atMs === 0 || limits === null) return true;
+    if (atMs !== Number.POSITIVE_INFINITY) lane.share.limited(atMs);
+    if (!lane.share.isClosed) this.wait(lane, limits, atMs);
+    return false;
+  }
+
+  /** The connection that was taken is this session's. */
+  count(session: ClientSession, limits: LaneLimits | null): void {
+    if (limits !== null) this.#countedBy.set(session, limits);
+  }
+
+  /** Its connection is closed, and goes to the first in line. */
+  closed(session: ClientSession): void {
+    const limits = this.#countedBy.get(session);
+    if (limits === undefined) return;
+    this.#countedBy.delete(session);
+    limits.freeConnection();
+    this.#feed(limits, 1);
+  }
+
+  /** The lane got no connection. @param atMs when it may try again; Infinity: once one is given back. */
+  wait(lane: Lane, limits: LaneLimits, atMs: number): void {
+    this.leave(lane);
+    let line = this.#lines.get(limits);
+    if (line === undefined) {
+      line = new Map();
+      this.#lines.set(limits, line);
+    }
+    line.set(lane, atMs === Number.POSITIVE_INFINITY ? 0 : atMs);
+    this.#limitsOf.set(lane, limits);
+    limits.waits(1);
+    this.#look();
+    // One without work makes room.
+    for (const session of this.#ports.idle)
+      if (this.#countedBy.get(session) === limits) {
+        session.quit();
+        return;
+      }
+  }
+
+  /** Whether it may dial, and not those first that wait; else it waits behind them. */
+  mayDial(lane: Lane, limits: LaneLimits | null): boolean {
+    if (limits === null || this.#fed === lane) return true;
+    const line = this.#lines.get(limits);
+    if (line === undefined || line.size === 0) return true;
+    if (!line.has(lane)) this.wait(lane, limits, Number.POSITIVE_INFINITY);
+    return false;
+  }
+
+  /** It waits no more. */
+  leave(lane: Lane): void {
+    const limits = this.#limitsOf.get(lane);
+    if (limits === undefined) return;
+    this.#limitsOf.delete(lane);
+    limits.waits(-1);
+    const line = this.#lines.get(limits);
+    line?.delete(lane);
+    if (line?.size === 0) this.#lines.delete(limits);
+  }
+
+  #feed(limits: LaneLimits, most: number): void {
+    const nowMs = this.#ports.now();
+    let left = most;
+    for (const [lane, atMs] of this.#lines.get(limits) ?? []) {
+      if (left-- <= 0) return;
+      if (atMs > nowMs) continue;
+      this.leave(lane);
+      this.#fed = lane;
+      try {
+        lane.pump();
+      } finally {
+        this.#fed = null;
+      }
+    }
+  }
+
+  #look(): void {
+    if (this.#timer) return;
+    this.#timer = true;
+    this.#ports.setTimer(LOOK_MS, () => {
+      this.#timer = false;
+      this.#ports.outside(() => {
+        // One at least: what keeps it may be a rate.
+        for (const limits of [...this.#lines.keys()]) this.#feed(limits, Math.max(1, limits.freeConnections));
+      });
+      if (this.#lines.size > 0) this.#look();
+    });
+  }
+}

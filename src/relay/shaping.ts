@@ -1,0 +1,121 @@
+/**
+ * The limits of sites of one relay process: reads the data, keeps the table that its threads share, and writes down what was
+ * used of limits by hour and day, so that a restart does not begin them anew. Part of the composition root.
+ */
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Log } from '../base/log.ts';
+import { readRegularText } from '../base/regular-file.ts';
+import { steadyMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import { LimitKeys } from '../shaping/limit-keys.ts';
+import { createLimitTable } from '../shaping/limit-table.ts';
+import { readCounts, writeCounts } from '../shaping/saved-counts.ts';
+import type { ShapingData } from '../shaping/shaping-data.ts';
+import { type LoadedShaping, loadShaping } from '../shaping/shaping-file.ts';
+import type { ProcessPlace } from './place.ts';
+
+/** How often counts are written down, and slots that nobody uses given away. */
+const LOOK_MS = 3000;
+const FILE = 'limits.json';
+const MAX_FILE_BYTES = 16_777_216;
+
+export interface RelayShapingSetup {
+  config: Config;
+  place: ProcessPlace;
+  log: Log;
+  /** A destination was found to belong to the site. */
+  belongs(destination: string, site: string): void;
+}
+
+export class RelayShaping {
+  readonly table = createLimitTable();
+  readonly keys: LimitKeys;
+  loaded: LoadedShaping;
+  readonly #setup: RelayShapingSetup;
+  readonly #path: string;
+  #timer: NodeJS.Timeout | null = null;
+  #written = '';
+  #saidFull = false;
+
+  /** @throws RelayError config_invalid */
+  constructor(setup: RelayShapingSetup) {
+    const { config, place } = setup;
+    this.#setup = setup;
+    this.#path = join(config.data_dir, FILE);
+    this.loaded = loadShaping(config.shaping);
+    this.keys = new LimitKeys(this.loaded.data, {
+      table: this.table,
+      now: steadyMs,
+      share: () => 1 / place.processes,
+      full: () => this.#full(),
+    });
+  }
+
+  get data(): ShapingData {
+    return this.loaded.data;
+  }
+
+  start(): void {
+    this.#restore();
+    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+  }
+
+  stop(): void {
+    if (this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+    this.#save();
+  }
+
+  /** Reads the data anew. @returns what is wrong with them; then the old ones hold. */
+  reconfigure({ shaping }: Config): string[] {
+    try {
+      this.loaded = loadShaping(shaping);
+    } catch (error) {
+      return (error as Error).message.split('\n');
+    }
+    this.keys.reconfigure(this.data);
+    return [];
+  }
+
+  /** Takes what a delivery thread tells. */
+  take(thread: number, news: LimitNews): SlotOf[] {
+    for (const { destination, site } of news.sites) this.#setup.belongs(destination, site);
+    return this.keys.take(thread, news);
+  }
+
+  #look(): void {
+    this.keys.sweep();
+    this.#save();
+  }
+
+  #save(): void {
+    const text = writeCounts(this.keys, steadyMs(), Date.now());
+    if (text === this.#written || (text === '' && this.#written === '')) return;
+    try {
+      writeFileSync(`${this.#path}.new`, text);
+      renameSync(`${this.#path}.new`, this.#path);
+      this.#written = text;
+    } catch (error) {
+      this.#setup.log.warn('limits.not_saved', { error });
+    }
+  }
+
+  #restore(): void {
+    let text: string;
+    try {
+      text = readRegularText(this.#path, MAX_FILE_BYTES);
+    } catch {
+      return; // nothing was limited by hour or day
+    }
+    this.keys.restore(readCounts(text, steadyMs(), Date.now()));
+    this.#written = text;
+  }
+
+  #full(): void {
+    if (!this.#saidFull) this.#setup.log.warn('limits.table_full', {});
+    this.#saidFull = true;
+  }
+}

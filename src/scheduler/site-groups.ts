@@ -1,0 +1,97 @@
+/**
+ * Which destinations share a site, as delivery threads found: the places of one site count together, so that a slow one never
+ * takes all places with its many domains, and no more is handed over than its limits let through soon. Bounded: of
+ * destinations without mail the sites are forgotten when there are too many, and are told again.
+ */
+import type { Place } from './place.ts';
+
+const MAX_REMEMBERED = 100_000;
+/** Within this time no more is handed over than may go in it. */
+const WINDOW_MS = 1000;
+
+export interface SiteGroup {
+  readonly site: string;
+  /** Rows with delivery, of all its places. */
+  inFlight: number;
+  places: number;
+  /** Rows handed over since the window began. */
+  handed: number;
+  windowMs: number;
+}
+
+export interface Outlook {
+  /** How many may go within a second. */
+  messages: number;
+  /** Where none may: when, in steady time. */
+  atMs: number;
+}
+
+export interface SiteGroupsPorts {
+  steady(): number;
+  outlook(site: string): Outlook;
+}
+
+const FREE: Outlook = { messages: Number.POSITIVE_INFINITY, atMs: 0 };
+
+export class SiteGroups {
+  readonly #ports: SiteGroupsPorts;
+  readonly #siteOf = new Map<string, string>();
+  readonly #groups = new Map<string, SiteGroup>();
+
+  constructor(ports: SiteGroupsPorts) {
+    this.#ports = ports;
+  }
+
+  /** A destination belongs to the site. @param place what the scheduler has of it, if anything. */
+  belongs(destination: string, site: string, place: Place | undefined): void {
+    if (this.#siteOf.size >= MAX_REMEMBERED && !this.#siteOf.has(destination)) this.#siteOf.clear();
+    this.#siteOf.set(destination, site);
+    if (place === undefined || place.group?.site === site) return;
+    this.leave(place);
+    this.join(place);
+  }
+
+  /** A new place takes its part in its group. */
+  join(place: Place): void {
+    const site = this.#siteOf.get(place.destination);
+    if (site === undefined) return;
+    let group = this.#groups.get(site);
+    if (group === undefined) {
+      group = { site, inFlight: 0, places: 0, handed: 0, windowMs: 0 };
+      this.#groups.set(site, group);
+    }
+    group.places++;
+    group.inFlight += place.inFlight;
+    place.group = group;
+  }
+
+  /** A place is dropped, or moves to another site. */
+  leave(place: Place): void {
+    const { group } = place;
+    if (group === null) return;
+    group.inFlight -= place.inFlight;
+    if (--group.places === 0) this.#groups.delete(group.site);
+    place.group = null;
+  }
+
+  /** Whether anything may be handed over to it now. */
+  isOpen(place: Place): boolean {
+    return place.group === null || this.outlook(place).messages > 0;
+  }
+
+  /** What may be handed over to the site of the place now. */
+  outlook({ group }: Place): Outlook {
+    if (group === null) return FREE;
+    const { messages, atMs } = this.#ports.outlook(group.site);
+    if (messages === Number.POSITIVE_INFINITY) return FREE;
+    const nowMs = this.#ports.steady();
+    if (nowMs - group.windowMs >= WINDOW_MS) {
+      group.windowMs = nowMs;
+      group.handed = 0;
+    }
+    const left = messages - group.handed;
+    return left > 0
+      ? { messages: left, atMs: 0 }
+      : { messages: 0, atMs: Math.max(atMs, group.windowMs + WINDOW_MS) };
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * The limits of all sites of a process, on the main thread: hands out slots of the shared table to delivery threads, and
+ * writes into each the least of what the data say and of the caps that others set (what is learned of a peer, adaptive
+ * control). Slots are few and keys come and go: one that nobody uses, and whose counts have run down, is given away.
+ */
+import { type LimitKey, type LimitNews, limitKeyText, type SlotOf } from './limit-key.ts';
+import { LimitSlot, SLOTS } from './limit-table.ts';
+import type { Limits, Totals } from './limits.ts';
+import { RATE_NAMES, type RateName } from './rate.ts';
+import type { ShapingData } from './shaping-data.ts';
+import { slotLimits } from './slot-limits.ts';
+
+/** What may be capped besides the data: by whom, the least holds. */
+export type Cap = Pick<
+  Limits,
+  | 'max_connections'
+  | 'messages_per_connection'
+  | 'connections_per_min'
+  | 'messages_per_s'
+  | 'messages_per_h'
+  | 'messages_per_day'
+>;
+
+export interface LimitKeysPorts {
+  table: SharedArrayBuffer;
+  /** Steady time. */
+  now(): number;
+  /** The part of a key's limits that this process may use, 0 … 1. */
+  share(key: string): number;
+  /** The table is full, so a key's limits hold for each delivery thread alone. */
+  full(): void;
+}
+
+/** How much of its rates a key had used up when it was written down: ends of their counts, as times of day. */
+export type Counts = Partial<Record<RateName, number>>;
+
+interface Entry {
+  key: LimitKey;
+  slot: LimitSlot;
+  /** Delivery threads that use it. */
+  users: Set<number>;
+}
+
+/** How far ahead the scheduler looks when it hands over mail. */
+const AHEAD_MS = 1000;
+
+export class LimitKeys {
+  readonly #ports: LimitKeysPorts;
+  readonly #entries = new Map<string, Entry>();
+  readonly #bySite = new Map<string, Entry[]>();
+  /** By key, also of keys that have no slot now; whoever sets them keeps them few. */
+  readonly #caps = new Map<string, Map<string, Cap>>();
+  readonly #free: number[] = [];
+  #next = 0;
+  #data: ShapingData;
+  #providers = new Map<string, { limits: Limits; total: Totals }>();
+  /** Counts of an earlier life, for keys that have not come up yet; in microseconds of steady time. */
+  readonly #restored = new Map<string, Counts>();
+
+  constructor(data: ShapingData, ports: LimitKeysPorts) {
+    this.#ports = ports;
+    this.#data = data;
+    this.reconfigure(data);
+  }
+
+  /** Number of keys that have a slot. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  reconfigure(data: ShapingData): void {
+    this.#data = data;
+    this.#providers = new Map(data.providers.map((provider) => [provider.name, provider]));
+    for (const entry of this.#entries.values()) this.#write(entry);
+  }
+
+  /** Takes what a delivery thread asks and tells. @returns the slots it asked for. */
+  take(thread: number, { ask, free }: LimitNews): SlotOf[] {
+    for (const name of free) this.#entries.get(name)?.users.delete(thread);
+    return ask.map((key) => {
+      const entry = this.#entry(key);
+      entry?.users.add(thread);
+      return { key: limitKeyText(key), slot: entry?.slot.index ?? -1 };
+    });
+  }
+
+  /** Sets what `by` allows at the key, null: as much as the data. */
+  cap(name: string, by: string, cap: Cap | null): void {
+    const caps = this.#caps.get(name) ?? new Map<string, Cap>();
+    if (cap === null) caps.delete(by);
+    else caps.set(by, cap);
+    if (caps.size > 0) this.#caps.set(name, caps);
+    else this.#caps.delete(name);
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) this.#write(entry);
+  }
+
+  /** The share of this process changed. */
+  shareChanged(name: string): void {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) this.#write(entry);
+  }
+
+  entries(): Iterable<[name: string, entry: Readonly<Pick<Entry, 'key' | 'slot'>>]> {
+    return this.#entries;
+  }
+
+  /** What holds for a key: the least of the data and of all caps, for all processes together. */
+  limitsOf(key: LimitKey): Limits {
+    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
+    const data: Limits = key.source === null ? total : limits;
+    const least: { -readonly [K in keyof Cap]: number } = {};
+    for (const cap of this.#caps.get(limitKeyText(key))?.values() ?? [])
+      for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) {
+        const was = least[name] ?? data[name] ?? 0;
+        if (was === 0 || value < was) least[name] = value;
+      }
+    return { ...data, ...least };
+  }
+
+  /**
+   * How many messages may go to the site within the next second, from all sources, and when the next one may where none
+   * may.
+   */
+  outlook(site: string): { messages: number; atMs: number } {
+    const entries = this.#bySite.get(site);
+    if (entries === undefined) return UNLIMITED;
+    const nowMs = this.#ports.now();
+    let messages = 0;
+    let most = Number.POSITIVE_INFINITY;
+    let atMs = Number.POSITIVE_INFINITY;
+    let totalAtMs = 0;
+    for (const { key, slot } of entries) {
+      const one = slot.outlook(nowMs, AHEAD_MS);
+      if (key.source === null) {
+        most = one.messages;
+        totalAtMs = one.atMs;
+      } else {
+        messages += one.messages;
+        atMs = Math.min(atMs, one.atMs);
+      }
+    }
+    if (atMs === Number.POSITIVE_INFINITY) messages = atMs;
+    return {
+      messages: Math.min(messages, most),
+      atMs: Math.max(atMs === Number.POSITIVE_INFINITY ? 0 : atMs, totalAtMs),
+    };
+  }
+
+  /** Gives away slots that nobody uses and that count nothing any more. */
+  sweep(): void {
+    const nowMs = this.#ports.now();
+    for (const [name, { key, slot, users }] of this.#entries) {
+      if (users.size > 0 || slot.open > 0 || slot.closedUntilMs > nowMs) continue;
+      if (RATE_NAMES.some((rate) => slot.getNextUs(rate) > nowMs * 1000)) continue;
+      this.#entries.delete(name);
+      this.#free.push(slot.index);
+      const others = this.#bySite.get(key.site)?.filter((entry) => entry.slot !== slot) ?? [];
+      if (others.length === 0) this.#bySite.delete(key.site);
+      else this.#bySite.set(key.site, others);
+    }
+  }
+
+  /** Counts that have not run down, by key; in microseconds of steady time. */
+  counts(names: readonly RateName[]): Map<string, Counts> {
+    const nowUs = this.#ports.now() * 1000;
+    const all = new Map(this.#restored);
+    for (const [name, { slot }] of this.#entries) {
+      const counts: Counts = {};
+      for (const rate of names) {
+        const nextUs = slot.getNextUs(rate);
+        if (nextUs > nowUs) counts[rate] = nextUs;
+      }
+      if (Object.keys(counts).length > 0) all.set(name, counts);
+      else all.delete(name);
+    }
+    return all;
+  }
+
+  /** Takes the counts of an earlier life. */
+  restore(counts: ReadonlyMap<string, Counts>): void {
+    for (const [name, one] of counts) this.#restored.set(name, one);
+  }
+
+  #entry(key: LimitKey): Entry | null {
+    const name = limitKeyText(key);
+    const known = this.#entries.get(name);
+    if (known !== undefined) return known;
+    const index = this.#free.pop() ?? (this.#next < SLOTS ? this.#next++ : -1);
+    if (index === -1) {
+      this.#ports.full();
+      return null;
+    }
+    const slot = new LimitSlot(this.#ports.table, index);
+    slot.clear();
+    const entry: Entry = { key, slot, users: new Set() };
+    this.#entries.set(name, entry);
+    const others = this.#bySite.get(key.site);
+    if (others === undefined) this.#bySite.set(key.site, [entry]);
+    else others.push(entry);
+    for (const [rate, nextUs] of Object.entries(this.#restored.get(name) ?? {}))
+      slot.setNextUs(rate as RateName, nextUs);
+    this.#restored.delete(name);
+    this.#write(entry);
+    return entry;
+  }
+
+  #write(entry: Entry): void {
+    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share(limitKeyText(entry.key))));
+  }
+}
+
+const UNLIMITED = { messages: Number.POSITIVE_INFINITY, atMs: 0 };

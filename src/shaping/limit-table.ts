@@ -1,0 +1,237 @@
+/**
+ * The limits that hold now, and how much of them is used, in memory shared by the threads of a process: a slot for each
+ * limit key. Threads take and give back without a lock and without asking anybody; the main thread writes the limits.
+ * A slot answers at once: 0 is granted, anything else is the steady time at which to come again.
+ */
+import { NO_PACE, type Pace, RATE_NAMES, type RateName } from './rate.ts';
+
+export const SLOTS = 16_384;
+
+/** 32-bit words of a slot. */
+const OPEN = 0;
+const WAITING = 1;
+const MAX_CONNECTIONS = 2;
+const MESSAGES_PER_CONNECTION = 3;
+const FAILURES = 4;
+const CLOSED_BY = 5;
+const SENT = 6;
+const REFUSED = 7;
+/** 64-bit words. */
+const CLOSED_UNTIL = 4;
+const PACES = 5;
+const NEXT = PACES + 2 * RATE_NAMES.length;
+const SLOT_WORDS = NEXT + RATE_NAMES.length + 1;
+const SLOT_BYTES = 8 * SLOT_WORDS;
+
+const NO_LIMIT = 0x7fffffff;
+/** The place of the bucket of connections, after those of messages. */
+const CONNECTIONS = RATE_NAMES.indexOf('connections_per_min');
+const MESSAGE_RATES = CONNECTIONS;
+
+/** To come again when a connection is given back. */
+export const WHEN_FREED = Number.POSITIVE_INFINITY;
+
+/** Why a slot is closed. */
+export const CLOSED_REASONS = ['', 'connect_failures', 'adaptive', 'operator', 'source', 'warmup'] as const;
+export type ClosedReason = (typeof CLOSED_REASONS)[number];
+
+/** What said no. */
+export type LimitName = RateName | 'max_connections' | 'closed';
+
+/** What the main thread writes. */
+export interface SlotLimits {
+  /** 0: no limit. */
+  maxConnections: number;
+  messagesPerConnection: number;
+  paces: Readonly<Record<RateName, Pace>>;
+}
+
+export const createLimitTable = (): SharedArrayBuffer => new SharedArrayBuffer(SLOTS * SLOT_BYTES);
+
+export class LimitSlot {
+  readonly index: number;
+  /** What the last refusal was about. */
+  refusedBy: LimitName = 'max_connections';
+  readonly #ints: Int32Array;
+  readonly #reals: Float64Array;
+  readonly #longs: BigInt64Array;
+
+  constructor(table: SharedArrayBuffer, index: number) {
+    this.index = index;
+    this.#ints = new Int32Array(table, index * SLOT_BYTES, 8);
+    this.#reals = new Float64Array(table, index * SLOT_BYTES, SLOT_WORDS);
+    this.#longs = new BigInt64Array(table, index * SLOT_BYTES, SLOT_WORDS);
+  }
+
+  /** Begins a new life of the slot. */
+  clear(): void {
+    this.#longs.fill(0n);
+    this.write({
+      maxConnections: 0,
+      messagesPerConnection: NO_LIMIT,
+      paces: {
+        messages_per_s: NO_PACE,
+        messages_per_h: NO_PACE,
+        messages_per_day: NO_PACE,
+        connections_per_min: NO_PACE,
+      },
+    });
+  }
+
+  write({ maxConnections, messagesPerConnection, paces }: SlotLimits): void {
+    Atomics.store(this.#ints, MAX_CONNECTIONS, maxConnections === 0 ? NO_LIMIT : maxConnections);
+    Atomics.store(this.#ints, MESSAGES_PER_CONNECTION, messagesPerConnection);
+    // A thread may read the one before the other is written: then a single event comes early or late.
+    for (const [i, name] of RATE_NAMES.entries()) {
+      this.#reals[PACES + 2 * i] = paces[name].stepUs;
+      this.#reals[PACES + 2 * i + 1] = paces[name].slackUs;
+    }
+  }
+
+  get maxConnections(): number {
+    return Atomics.load(this.#ints, MAX_CONNECTIONS);
+  }
+
+  get messagesPerConnection(): number {
+    return Atomics.load(this.#ints, MESSAGES_PER_CONNECTION);
+  }
+
+  get open(): number {
+    return Atomics.load(this.#ints, OPEN);
+  }
+
+  /** Number of destinations, over all threads, that wait for a connection of this slot. */
+  get waiting(): number {
+    return Atomics.load(this.#ints, WAITING);
+  }
+
+  waits(by: 1 | -1): void {
+    Atomics.add(this.#ints, WAITING, by);
+  }
+
+  /** Messages taken, and questions refused, since the slot began; both wrap around. */
+  get counts(): { sent: number; refused: number } {
+    return { sent: Atomics.load(this.#ints, SENT), refused: Atomics.load(this.#ints, REFUSED) };
+  }
+
+  get closedUntilMs(): number {
+    return this.#reals[CLOSED_UNTIL] as number;
+  }
+
+  get closedBy(): ClosedReason {
+    return CLOSED_REASONS[Atomics.load(this.#ints, CLOSED_BY)] ?? '';
+  }
+
+  /** Lets nothing through until then. */
+  close(untilMs: number, reason: ClosedReason): void {
+    Atomics.store(this.#ints, CLOSED_BY, CLOSED_REASONS.indexOf(reason));
+    this.#reals[CLOSED_UNTIL] = untilMs;
+  }
+
+  takeConnection(nowMs: number): number {
+    const closedUntilMs = this.#closed(nowMs);
+    if (closedUntilMs !== 0) return closedUntilMs;
+    if (Atomics.add(this.#ints, OPEN, 1) >= this.maxConnections) {
+      Atomics.sub(this.#ints, OPEN, 1);
+      return this.#refuse('max_connections', WHEN_FREED);
+    }
+    const atMs = this.#take(CONNECTIONS, nowMs);
+    if (atMs !== 0) Atomics.sub(this.#ints, OPEN, 1);
+    return atMs;
+  }
+
+  freeConnection(): void {
+    Atomics.sub(this.#ints, OPEN, 1);
+  }
+
+  takeMessage(nowMs: number): number {
+    const closedUntilMs = this.#closed(nowMs);
+    if (closedUntilMs !== 0) return closedUntilMs;
+    for (let i = 0; i < MESSAGE_RATES; i++) {
+      const atMs = this.#take(i, nowMs);
+      if (atMs === 0) continue;
+      for (let taken = 0; taken < i; taken++) this.#giveBack(taken);
+      return atMs;
+    }
+    Atomics.add(this.#ints, SENT, 1);
+    return 0;
+  }
+
+  /** The message did not go. */
+  giveBackMessage(): void {
+    for (let i = 0; i < MESSAGE_RATES; i++) this.#giveBack(i);
+    Atomics.sub(this.#ints, SENT, 1);
+  }
+
+  /** How many messages may go until `aheadMs` from now, and when the next one may where none may. */
+  outlook(nowMs: number, aheadMs: number): { messages: number; atMs: number } {
+    const closedUntilMs = this.closedUntilMs;
+    if (closedUntilMs > nowMs) return { messages: 0, atMs: closedUntilMs };
+    let messages = Number.POSITIVE_INFINITY;
+    let atMs = 0;
+    for (let i = 0; i < MESSAGE_RATES; i++) {
+      const stepUs = this.#reals[PACES + 2 * i] as number;
+      if (stepUs === 0) continue;
+      const slackUs = this.#reals[PACES + 2 * i + 1] as number;
+      const earlyUs = (nowMs + aheadMs) * 1000 + slackUs - this.#nextUs(i, nowMs);
+      messages = Math.min(messages, earlyUs < 0 ? 0 : Math.floor(earlyUs / stepUs) + 1);
+      if (earlyUs < 0) atMs = Math.max(atMs, nowMs + aheadMs + Math.ceil(-earlyUs / 1000));
+    }
+    return { messages, atMs };
+  }
+
+  /** A connection could not be opened. @returns how many failed in a row, over all threads. */
+  connectFailed(): number {
+    return Atomics.add(this.#ints, FAILURES, 1) + 1;
+  }
+
+  served(): void {
+    if (Atomics.load(this.#ints, FAILURES) !== 0) Atomics.store(this.#ints, FAILURES, 0);
+  }
+
+  /** When the count of a rate is empty again, in microseconds of steady time; to be kept over a restart. */
+  getNextUs(name: RateName): number {
+    return Number(Atomics.load(this.#longs, NEXT + RATE_NAMES.indexOf(name)));
+  }
+
+  setNextUs(name: RateName, atUs: number): void {
+    Atomics.store(this.#longs, NEXT + RATE_NAMES.indexOf(name), BigInt(Math.round(atUs)));
+  }
+
+  #closed(nowMs: number): number {
+    const untilMs = this.closedUntilMs;
+    return untilMs > nowMs ? this.#refuse('closed', untilMs) : 0;
+  }
+
+  #refuse(by: LimitName, atMs: number): number {
+    this.refusedBy = by;
+    Atomics.add(this.#ints, REFUSED, 1);
+    return atMs;
+  }
+
+  #nextUs(rate: number, nowMs: number): number {
+    return Math.max(Number(Atomics.load(this.#longs, NEXT + rate)), nowMs * 1000);
+  }
+
+  #take(rate: number, nowMs: number): number {
+    const stepUs = this.#reals[PACES + 2 * rate] as number;
+    if (stepUs === 0) return 0;
+    const slackUs = this.#reals[PACES + 2 * rate + 1] as number;
+    const nowUs = nowMs * 1000;
+    for (;;) {
+      const was = Atomics.load(this.#longs, NEXT + rate);
+      const nextUs = Math.max(Number(was), nowUs);
+      if (nextUs - nowUs > slackUs) {
+        const atMs = Math.max(nowMs + 1, Math.ceil((nextUs - slackUs) / 1000));
+        return this.#refuse(RATE_NAMES[rate] as RateName, atMs);
+      }
+      const will = BigInt(Math.ceil(nextUs + stepUs));
+      if (Atomics.compareExchange(this.#longs, NEXT + rate, was, will) === was) return 0;
+    }
+  }
+
+  #giveBack(rate: number): void {
+    const stepUs = this.#reals[PACES + 2 * rate] as number;
+    if (stepUs !== 0) Atomics.sub(this.#longs, NEXT + rate, BigInt(Math.floor(stepUs)));
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The limits of sites in a delivery thread. A slot is asked of the main thread once for each limit key, and kept while
+ * destinations use it and for some time after; the news of a turn go out together. Bounded: beyond MAX_IDLE_KEYS those that
+ * nobody uses are given up.
+ */
+
+import { LaneLimits } from './lane-limits.ts';
+import type { LimitKey, LimitNews, SlotOf } from './limit-key.ts';
+import { limitKeyText } from './limit-key.ts';
+import { createLimitTable, LimitSlot } from './limit-table.ts';
+import type { Limits, Totals } from './limits.ts';
+import type { Provider, ShapingData } from './shaping-data.ts';
+import { type MxHost, type Site, Sites } from './sites.ts';
+import { slotLimits } from './slot-limits.ts';
+
+const MAX_IDLE_KEYS = 5000;
+
+export interface ThreadLimitsPorts {
+  table: SharedArrayBuffer;
+  post(news: LimitNews): void;
+  /** Calls once the turn is over. */
+  later(work: () => void): void;
+}
+
+interface Key {
+  slot: LimitSlot | null;
+  users: number;
+  waiters: (() => void)[];
+}
+
+export class ThreadLimits {
+  readonly #ports: ThreadLimitsPorts;
+  readonly #keys = new Map<string, Key>();
+  readonly #lanes = new Map<string, LaneLimits>();
+  /** Slots for keys that found no room in the table: their limits hold for this thread alone. */
+  #spare: { table: SharedArrayBuffer; used: number } | null = null;
+  #idle = 0;
+  #news: LimitNews = { ask: [], free: [], sites: [] };
+  #data: ShapingData;
+  #sites: Sites;
+  #providers: Map<string, Provider>;
+
+  constructor(data: ShapingData, ports: ThreadLimitsPorts) {
+    this.#ports = ports;
+    this.#data = data;
+    this.#sites = new Sites(data.providers, data.rollup);
+    this.#providers = byName(data);
+  }
+
+  /** Takes new data. What lanes hold of the old ones is theirs until they ask again. */
+  reconfigure(data: ShapingData): void {
+    this.#data = data;
+    this.#sites = new Sites(data.providers, data.rollup);
+    this.#providers = byName(data);
+    this.#lanes.clear();
+  }
+
+  siteOf(domain: string, hosts: readonly MxHost[]): Site {
+    return this.#sites.of(domain, hosts);
+  }
+
+  /** What the data say of a site, as plain limits. */
+  dataOf({ provider }: Site): { limits: Limits; total: Totals } {
+    return this.#providers.get(provider) ?? this.#data;
+  }
+
+  /** Tells the main thread which site a destination belongs to. */
+  belongs(destination: string, { key: site, provider }: Site): void {
+    this.#tell().sites.push({ destination, site, provider });
+  }
+
+  /** The limits of a site for a source; to be given up by `release`. */
+  async enter(site: Site, source: string): Promise<LaneLimits> {
+    const { limits, total } = this.dataOf(site);
+    const own = { site: site.key, provider: site.provider, source };
+    const slots = [this.#use(own, limits)];
+    if (Object.keys(total).length > 0) slots.push(this.#use({ ...own, source: null }, total));
+    const [first, second] = await Promise.all(slots);
+    const name = limitKeyText(own);
+    const known = this.#lanes.get(name);
+    if (known !== undefined) return known;
+    const lane = new LaneLimits(site, source, limits, first as LimitSlot, second ?? null);
+    this.#lanes.set(name, lane);
+    return lane;
+  }
+
+  release({ site, source, hasTotal }: LaneLimits): void {
+    const own = { site: site.key, provider: site.provider, source };
+    this.#leave(limitKeyText(own));
+    if (hasTotal) this.#leave(limitKeyText({ ...own, source: null }));
+    if (this.#idle > MAX_IDLE_KEYS) this.#forget();
+  }
+
+  /** The main thread's answer. */
+  slots(answers: readonly SlotOf[]): void {
+    for (const { key: name, slot } of answers) {
+      const key = this.#keys.get(name);
+      if (key === undefined || key.slot !== null) continue;
+      if (slot >= 0) key.slot = new LimitSlot(this.#ports.table, slot);
+      for (const resolve of key.waiters.splice(0)) resolve();
+    }
+  }
+
+  async #use(of: LimitKey, limits: Limits): Promise<LimitSlot> {
+    const name = limitKeyText(of);
+    let key = this.#keys.get(name);
+    if (key === undefined) {
+      key = { slot: null, users: 0, waiters: [] };
+      this.#keys.set(name, key);
+      this.#tell().ask.push(of);
+    } else if (key.users === 0) this.#idle--;
+    key.users++;
+    const asked = key;
+    if (asked.slot === null) await new Promise<void>((resolve) => asked.waiters.push(resolve));
+    asked.slot ??= this.#spareSlot(limits);
+    return asked.slot;
+  }
+
+  #leave(name: string): void {
+    const key = this.#keys.get(name);
+    if (key !== undefined && --key.users === 0) this.#idle++;
+  }
+
+  /** Gives up half of the keys that nobody uses. */
+  #forget(): void {
+    for (const [name, { users, slot }] of this.#keys) {
+      if (users > 0 || slot === null) continue;
+      this.#keys.delete(name);
+      this.#lanes.delete(name);
+      this.#tell().free.push(name);
+      if (--this.#idle <= MAX_IDLE_KEYS / 2) return;
+    }
+  }
+
+  #spareSlot(limits: Limits): LimitSlot {
+    this.#spare ??= { table: createLimitTable(), used: 0 };
+    const slot = new LimitSlot(this.#spare.table, this.#spare.used++);
+    slot.clear();
+    slot.write(slotLimits(limits, 1));
+    return slot;
+  }
+
+  #tell(): LimitNews {
+    const news = this.#news;
+    if (news.ask.length + news.free.length + news.sites.length === 0)
+      this.#ports.later(() => {
+        this.#news = { ask: [], free: [], sites: [] };
+        this.#ports.post(news);
+      });
+    return news;
+  }
+}
+
+const byName = ({ providers }: ShapingData): Map<string, Provider> =>
+  new Map(providers.map((provider) => [provider.name, provider]));
