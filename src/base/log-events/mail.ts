@@ -166,20 +166,6 @@ export const MAIL_EVENTS = {
     'advice',
   ),
   'scheduler.redis_up': event('info', 'Redis can be used.', '', 'processes?'),
-  'suppression.filter_made': event(
-    'info',
-    'The filter of the suppression list was made anew: there was none, or it was full.',
-    '',
-    'suppressed_entries',
-    'file_bytes',
-    'duration_ms',
-  ),
-  'suppression.look_failed': event(
-    'warn',
-    'The suppression list could not be read; it is tried again. Until then recipients are looked up one by one.',
-    'Look at `error`.',
-    'error',
-  ),
   'suspensions.ordered': event(
     'info',
     'An operator suspended mail, or resumed it.',
