@@ -22,6 +22,7 @@ import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -39,6 +40,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addWarmUp,
   addLint,
   addTls,
   addDkim,

@@ -77,6 +77,7 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'suppressed',
   'removed',
   'held',
+  'limit_changed',
   'dropped',
 ];
 

@@ -70,6 +70,7 @@ export class Relay {
       gauges,
       housekeeping,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -134,6 +135,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    learning.start();
     await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
@@ -258,6 +260,7 @@ export class Relay {
       housekeeping,
       intake,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -288,6 +291,7 @@ export class Relay {
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
@@ -308,6 +312,7 @@ export class Relay {
     const {
       deliveries,
       events,
+      learning,
       logins,
       pressure,
       replies,
@@ -322,6 +327,7 @@ export class Relay {
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
+    learning.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
     logins.reconfigure(config);
