@@ -127,6 +127,7 @@ export class Stages {
       place: this.place,
       log: this.log,
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
+      sharers: () => agenda?.members().all ?? 1,
     });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {

@@ -25,8 +25,8 @@ export interface LimitKeysPorts {
   table: SharedArrayBuffer;
   /** Steady time. */
   now(): number;
-  /** The part of a key's limits that this process may use, 0 … 1. */
-  share(key: string): number;
+  /** The part of the limits that this process may use, 0 … 1. */
+  share(): number;
   /** The table is full, so a key's limits hold for each delivery thread alone. */
   full(): void;
 }
@@ -68,6 +68,7 @@ export class LimitKeys {
     return this.#entries.size;
   }
 
+  /** Takes new data, or a new share. */
   reconfigure(data: ShapingData): void {
     this.#data = data;
     this.#providers = new Map(data.providers.map((provider) => [provider.name, provider]));
@@ -91,12 +92,6 @@ export class LimitKeys {
     else caps.set(by, cap);
     if (caps.size > 0) this.#caps.set(name, caps);
     else this.#caps.delete(name);
-    const entry = this.#entries.get(name);
-    if (entry !== undefined) this.#write(entry);
-  }
-
-  /** The share of this process changed. */
-  shareChanged(name: string): void {
     const entry = this.#entries.get(name);
     if (entry !== undefined) this.#write(entry);
   }
@@ -206,7 +201,7 @@ export class LimitKeys {
   }
 
   #write(entry: Entry): void {
-    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share(limitKeyText(entry.key))));
+    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share()));
   }
 }
 
