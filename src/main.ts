@@ -21,6 +21,7 @@ import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -37,6 +38,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addWarmUp,
   addLint,
   addTls,
   addDkim,

@@ -76,6 +76,7 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'expired',
   'removed',
   'held',
+  'limit_changed',
   'dropped',
 ];
 

@@ -5,12 +5,15 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
+import { adaptive } from './adaptive-schema.ts';
 import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
+import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
 import { dkim } from './signing-schema.ts';
+import { warmUp } from './warmup-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -301,6 +304,9 @@ const schema = {
   policy: policySchema.prefault({}),
   dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
+  adaptive: adaptive.prefault({}),
+  rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),
+  warmup: z.array(warmUp).max(1000).default([]).describe('Plans by which sources send more from day to day (docs/warmup.md).').meta(live),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),

@@ -44,6 +44,9 @@ export class Attempt {
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
+  /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
+  site = '';
+  source = '';
   /** Delays before its retries, where its site has its own; null: those of the config. */
   retryDelaysMs: readonly number[] | null = null;
   /** The session that works on it; null while it waits. */

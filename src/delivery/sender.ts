@@ -55,6 +55,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
   readonly #lanes: Lanes;
+  readonly gates: DestinationPorts<Destination>['gates'];
   readonly #siteLines: SiteLines<Destination>;
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
@@ -70,6 +71,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
+    this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;
@@ -97,11 +99,7 @@ export class Sender implements DestinationPorts<Destination> {
       waitMs: () => this.config.delivery.backlog_wait_ms,
       ...timing,
     });
-    this.#siteLines = new SiteLines({
-      now: () => this.#nowMs,
-      idle: this.#idle,
-      ...timing,
-    });
+    this.#siteLines = new SiteLines({ now: () => this.#nowMs, idle: this.#idle, ...timing });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
       (lane) => {

@@ -93,7 +93,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid, attributes } = result;
+  const { times, tls, user, envid, attributes, source } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -112,11 +112,11 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid ?? attributes) === undefined;
-  wire.push(result.messageId ?? null, isPlain ? 0 : 1);
+  const isPlain = tls === undefined && (user ?? envid ?? attributes ?? source) === undefined;
+  wire.push(result.messageId ?? null, result.site ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
   writeAttributes(wire, attributes);
-  wire.push(user ?? null, envid ?? null, tls?.version ?? null);
+  wire.push(source ?? null, user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
 
@@ -137,9 +137,13 @@ function readResult(r: WireReader): AttemptResult {
   };
   const messageId = r.optional<string>();
   if (messageId !== null) result.messageId = messageId;
+  const site = r.optional<string>();
+  if (site !== null) result.site = site;
   if (r.number() === 0) return result;
   const attributes = takeAttributes(r);
   if (attributes !== undefined) result.attributes = attributes;
+  const source = r.optional<string>();
+  if (source !== null) result.source = source;
   const user = r.optional<string>();
   if (user !== null) result.user = user;
   const envid = r.optional<string>();

@@ -80,6 +80,10 @@ export interface AttemptResult {
   /** Attempts made, this one included. */
   attempts: number;
   reversePath: string;
+  /** The site it went to (shaping/sites.ts); absent where none is known, or the operator chose the hosts. */
+  site?: string;
+  /** Name of the source it left from; absent for the default one. */
+  source?: string;
   /** As in the Job. */
   messageId?: string;
   user?: string;

@@ -69,6 +69,7 @@ export class Relay {
       gauges,
       housekeeping,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -131,6 +132,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    learning.start();
     await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
@@ -254,6 +256,7 @@ export class Relay {
       housekeeping,
       intake,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -283,6 +286,7 @@ export class Relay {
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
@@ -302,6 +306,7 @@ export class Relay {
     const {
       deliveries,
       events,
+      learning,
       logins,
       pressure,
       replies,
@@ -316,6 +321,7 @@ export class Relay {
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
+    learning.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
     logins.reconfigure(config);

@@ -8,7 +8,7 @@ import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
 import { createLimitTable } from '../shaping/limit-table.ts';
 import { readCounts, writeCounts } from '../shaping/saved-counts.ts';
@@ -25,6 +25,8 @@ export interface RelayShapingSetup {
   config: Config;
   place: ProcessPlace;
   log: Log;
+  /** Mail begins to go to a site. */
+  begins(key: LimitKey): void;
   /** A destination was found to belong to the site. */
   belongs(destination: string, site: string): void;
   /** How many relay processes of all nodes share the limits, as far as this one knows; 1 where it shares with nobody. */
@@ -54,6 +56,7 @@ export class RelayShaping {
       now: steadyMs,
       share: () => 1 / this.#sharers,
       full: () => this.#full(),
+      begins: (key) => setup.begins(key),
     });
   }
 

@@ -48,9 +48,10 @@ import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
+import { Learning } from './learning.ts';
 import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
-import { onlyPlace } from './place.ts';
+import { onlyPlace, threadCount } from './place.ts';
 import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
@@ -75,6 +76,7 @@ export class Stages {
   readonly gauges: Gauges = createGauges();
   readonly shares: RelayShares;
   readonly shaping: RelayShaping;
+  readonly learning: Learning;
   readonly begun: BegunFiles;
   readonly suspects: Suspects;
   readonly unsettled: Unsettled;
@@ -126,6 +128,7 @@ export class Stages {
       config,
       place: this.place,
       log: this.log,
+      begins: (key) => this.learning.begins(key),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
       sharers: () => agenda?.members().all ?? 1,
     });
@@ -174,6 +177,15 @@ export class Stages {
       ...eventLogOptions(config, this.place.eventsDir, this.place.process),
       log,
       counts: this.rates.counts,
+    });
+    this.learning = new Learning({
+      config,
+      place: this.place,
+      log: this.log,
+      events: this.events,
+      shaping: this.shaping,
+      threads: threadCount(config.delivery_threads),
+      postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
     });
     this.counts = new QueueCounts({
       count: () => this.database.stats(),
@@ -253,7 +265,10 @@ export class Stages {
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
-      results: (results) => this.#settle(results),
+      results: (results) => {
+        this.learning.take(results);
+        this.#settle(results);
+      },
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       limitKeys: (thread, news) => this.shaping.take(thread, news),

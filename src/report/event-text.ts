@@ -38,6 +38,23 @@ function partsOf(event: ReadEvent): string[] {
     case 'bounced':
     case 'expired':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
+    case 'limit_changed':
+      return named(
+        event,
+        'by',
+        'cause',
+        'scope',
+        'value',
+        'site',
+        'messages_per_s',
+        'connections',
+        'messages_per_day',
+        'closed_until',
+        'rule',
+        'action',
+        'ends_at',
+        'refusals',
+      );
     case 'dropped':
       return named(event, 'lines');
     default:

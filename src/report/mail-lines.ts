@@ -42,7 +42,7 @@ export class MailLines {
       this.#left++;
       return;
     }
-    const event = JSON.parse(line) as Exclude<DeliveryEvent, { type: 'dropped' }>;
+    const event = JSON.parse(line) as Exclude<DeliveryEvent, { type: 'dropped' | 'limit_changed' }>;
     this.#log.info(NAMES[event.type], { queue_id: event.queue_id, line: eventText({ ...event }) });
   }
 

@@ -50,6 +50,9 @@ const COMMANDS: Record<string, Expected> = {
   'shaping check': { words: [], runs: 0, stopped: 0 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
+  'warmup status': { words: [], runs: 0, stopped: 0 },
+  'warmup set': { words: ['default', 'google', '1'], runs: 64, stopped: 64 },
+  'warmup pause': { words: ['default'], runs: 64, stopped: 64 },
   lint: { words: ['./package.json', '--offline'], runs: 2, stopped: 2 },
   'dkim generate': {
     words: ['--domain', 'x.test', '--selector', 's', '--out', 'OUT'],

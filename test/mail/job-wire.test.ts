@@ -122,6 +122,8 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     fence: fc.maxSafeNat(),
     attempts: count,
     reversePath: text,
+    site: text,
+    source: text,
     messageId: text,
     user: text,
     attributes,
