@@ -277,6 +277,7 @@ const TIME_OF_DAY = new Set([
   'src/cli/events.ts',
   'src/cli/status.ts',
   'src/database/sharded-database.ts',
+  'src/delivery/client/envelope.ts',
   'src/delivery/thread.ts',
   'src/journal/journal.ts',
   'src/mail/queue-id.ts',
