@@ -53,12 +53,13 @@ const COMMANDS: Record<string, Expected> = {
   // 75: a machine that is busy may impair it.
   status: { words: [], runs: [0, 75], stopped: 69 },
   'config reference': { words: [], runs: 0, stopped: 0 },
+  'replies unknown': { words: [], runs: 0, stopped: 69 },
   'shaping check': { words: [], runs: 0, stopped: 0 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
   'warmup status': { words: [], runs: 0, stopped: 0 },
-  'warmup set': { words: ['default', 'google', '1'], runs: 64, stopped: 64 },
-  'warmup pause': { words: ['default'], runs: 64, stopped: 64 },
+  'warmup set': { words: ['default', 'google', '1'], runs: 65, stopped: 65 },
+  'warmup pause': { words: ['default'], runs: 65, stopped: 65 },
   lint: { words: ['./package.json', '--offline'], runs: 2, stopped: 2 },
   'dkim generate': {
     words: ['--domain', 'x.test', '--selector', 's', '--out', 'OUT'],
