@@ -18,6 +18,7 @@ import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
 import { addStatus } from './cli/status.ts';
+import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
@@ -30,6 +31,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addSuppression,
   addEvents,
   addBans,
   addUser,

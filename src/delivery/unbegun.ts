@@ -4,7 +4,17 @@ import type { Job } from '../mail/job.ts';
 import { isFailKey } from '../mail/operator-keys.ts';
 import { FAILED_BY_OPERATOR, type Outcome } from '../mail/outcome.ts';
 import type { isTooOld } from '../scheduler/retry.ts';
+import type { Attempt } from './attempt.ts';
 import { bounced, pastDeadline } from './outcome.ts';
+
+/** Ends the recipients that are on the suppression list; the others go on. */
+export function endSuppressed(attempt: Attempt): void {
+  const { suppressed, recipients } = attempt.job;
+  for (const { seq, detail } of suppressed ?? []) {
+    const position = recipients.findIndex((recipient) => recipient.seq === seq);
+    if (position >= 0) attempt.withdraw([position], bounced('suppressed', '5.7.1', detail));
+  }
+}
 
 /** The outcome of a job that an operator ends, or whose message is too old or has passed its deadline; null for one that is to be sent. */
 export function unbegun(
