@@ -18,9 +18,11 @@ import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
 import { addStatus } from './cli/status.ts';
+import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -29,6 +31,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addSuppression,
   addEvents,
   addBans,
   addUser,
@@ -37,6 +40,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addWarmUp,
   addLint,
   addTls,
   addDkim,

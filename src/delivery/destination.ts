@@ -42,6 +42,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
+  #gatedUntilMs = 0;
   readonly #pace = new Pace();
 
   constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
@@ -134,7 +135,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
-    else if (this.share.isClosed) this.#deferLimited(attempt);
+    else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
+    else if (this.#isGated(attempt))
+      this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
@@ -257,7 +260,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
-    else this.#pace.slowDown(scope, this.now());
+    else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
   }
 
   works({ host }: ClientSession): void {
@@ -423,13 +426,22 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   /** A limit of the site lets nothing through for some time: what waits goes back to the queue. */
   #giveUp(): void {
-    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt);
+    const { closedUntilMs, closedBy } = this.share;
+    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt, closedUntilMs, closedBy);
     this.#detours.finishAll();
   }
 
-  #deferLimited(attempt: Attempt): void {
-    attempt.notBeforeMs = this.share.closedUntilMs;
-    this.#end(attempt, deferred('limit_reached', null, this.share.closedBy));
+  #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
+    attempt.notBeforeMs = untilMs;
+    this.#end(attempt, deferred('limit_reached', null, by));
+  }
+
+  /** Whether a limit of its tenant, campaign or sender's domain keeps it from the site for now. */
+  #isGated({ job }: Attempt): boolean {
+    const site = this.share.limits?.site.key;
+    if (site === undefined) return false;
+    this.#gatedUntilMs = this.ports.gates.take(site, job, this.now());
+    return this.#gatedUntilMs > 0;
   }
 
   #decide(attempt: Attempt, outcome: Outcome): void {

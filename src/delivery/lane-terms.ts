@@ -73,6 +73,11 @@ export abstract class LaneTerms<Lane> {
     return this.share.limits === null ? most : Math.min(most, this.share.limits.maxConnections);
   }
 
+  /** Whether nothing else slows it after a refusal: with a site, the adaptive control does so for all that goes there. */
+  protected get slowsByItself(): boolean {
+    return this.share.limits === null || this.ports.config.adaptive.mode !== 'on';
+  }
+
   get careful(): RememberedHosts {
     return this.ports.careful;
   }

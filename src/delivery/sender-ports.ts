@@ -8,6 +8,7 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { MessageGates } from '../shaping/message-gates.ts';
 import type { ThreadLimits } from '../shaping/thread-limits.ts';
 import type { Attempt } from './attempt.ts';
 import type { DialogReader } from './client/transcript.ts';
@@ -65,6 +66,8 @@ export interface SenderPorts {
   signing?: SigningPort;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
+  /** Limits of mail by more than source and site; absent: there are none. */
+  gates?: Pick<MessageGates, 'take' | 'refusedBy'>;
   /** Limits of sites; absent: routes name no sites. */
   limits?: Pick<ThreadLimits, 'belongs' | 'enter' | 'release'>;
   /** Who reads the dialog of this connection; absent, or null: nobody. */

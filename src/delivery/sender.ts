@@ -29,7 +29,7 @@ import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
 import { SiteLines } from './site-lines.ts';
 import { DEFAULT_SOURCE } from './source.ts';
-import { unbegun } from './unbegun.ts';
+import { endSuppressed, unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
 /** How often results that wait for memory try again. */
@@ -55,6 +55,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
   readonly #lanes: Lanes;
+  readonly gates: DestinationPorts<Destination>['gates'];
   readonly #siteLines: SiteLines<Destination>;
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
@@ -70,6 +71,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
+    this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;
@@ -97,11 +99,7 @@ export class Sender implements DestinationPorts<Destination> {
       waitMs: () => this.config.delivery.backlog_wait_ms,
       ...timing,
     });
-    this.#siteLines = new SiteLines({
-      now: () => this.#nowMs,
-      idle: this.#idle,
-      ...timing,
-    });
+    this.#siteLines = new SiteLines({ now: () => this.#nowMs, idle: this.#idle, ...timing });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
       (lane) => {
@@ -230,13 +228,14 @@ export class Sender implements DestinationPorts<Destination> {
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
     const { retry, delivery } = this.config;
+    endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
     if (outcome !== null) attempt.decideRest(outcome);
     else if (this.#held > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
-    } else return false;
+    } else if (!attempt.done) return false;
     this.finished(attempt);
     return true;
   }

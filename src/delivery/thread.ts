@@ -19,6 +19,7 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { MessageGates } from '../shaping/message-gates.ts';
 import { ThreadLimits } from '../shaping/thread-limits.ts';
 import { SigningDesk } from '../signing/desk.ts';
 import type { Attempt } from './attempt.ts';
@@ -93,6 +94,7 @@ const sts = start.config.delivery.mta_sts.enabled
     })
   : undefined;
 
+const gates = new MessageGates();
 const limits = new ThreadLimits(start.shaping, {
   table: start.limits,
   post: (news) => port.postMessage({ type: 'limit-keys', news } satisfies FromDelivery),
@@ -183,6 +185,7 @@ const sender: Sender = new Sender({
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   classify: (reply) => replies.classify(reply),
   random: Math.random,
+  gates,
   limits,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
@@ -214,6 +217,9 @@ port.on('message', (message: ToDelivery) => {
       limits.reconfigure(message.shaping);
       replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'gates':
+      gates.set(message.gates);
       break;
     case 'limit-slots':
       limits.slots(message.slots);
