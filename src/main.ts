@@ -19,6 +19,7 @@ import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
 import { addSources } from './cli/source.ts';
 import { addStatus } from './cli/status.ts';
+import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
@@ -31,6 +32,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addSuppression,
   addEvents,
   addBans,
   addUser,

@@ -74,6 +74,7 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'deferred',
   'bounced',
   'expired',
+  'suppressed',
   'removed',
   'held',
   'limit_changed',

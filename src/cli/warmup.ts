@@ -1,6 +1,7 @@
 /** `protorelay warmup …`: where the warm-ups of sources are, and orders for them. Needs no relay: it reads and writes files of the data folder. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { EXIT } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import type { WarmUpConfig } from '../config/warmup-schema.ts';
@@ -63,18 +64,27 @@ export function addWarmUp(program: Command, line: CommandLine): void {
     });
 }
 
+function wrong(line: CommandLine, what: string): void {
+  line.err.write(printableLines(`protorelay: ${what}\n`));
+  line.endsWith(EXIT.dataError);
+}
+
 function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_ms'>): void {
   const { warmup } = configFor(['warmup'], line.configPath());
   const plan = warmup.find(({ source }) => source === ordered.source);
-  if (plan === undefined)
-    line.usage(`there is no warm-up of source ${shownSource(ordered.source)} in the config`);
+  if (plan === undefined) {
+    wrong(line, `there is no warm-up of source ${shownSource(ordered.source)} in the config`);
+    return;
+  }
   const days = Math.max(
     ...warmup
       .filter(({ source }) => source === ordered.source)
       .map((one) => one.plan_messages_per_day.length),
   );
-  if (ordered.action === 'set' && ordered.step > days)
-    line.usage(`the plan has ${days} days: a step is 1 to ${days + 1}`);
+  if (ordered.action === 'set' && ordered.step > days) {
+    wrong(line, `the plan has ${days} days: a step is 1 to ${days + 1}`);
+    return;
+  }
   const { at_ms, ...rest } = addOrder(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered, Date.now());
   const said = {
     ordered_at: new Date(at_ms).toISOString(),
@@ -125,7 +135,7 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
   const orders = readOrders(join(dataDir, ORDERS_FILE));
   const plans = warmup.filter(({ source }) => only === null || source === only);
   if (only !== null && plans.length === 0)
-    line.usage(`there is no warm-up of source ${shownSource(only)} in the config`);
+    wrong(line, `there is no warm-up of source ${shownSource(only)} in the config`);
   return plans.map((plan) => {
     const others = warmup
       .filter(({ source }) => source === plan.source)

@@ -14,6 +14,7 @@ import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
 import { dkim } from './signing-schema.ts';
+import { suppression } from './suppression-schema.ts';
 import { warmUp } from './warmup-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -332,6 +333,7 @@ const schema = {
     delay_after_ms: ms(0, 365 * day).default(0).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
+  suppression: suppression.prefault({}),
   queue: z.strictObject({
     keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
     keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),

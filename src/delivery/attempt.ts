@@ -101,6 +101,13 @@ export class Attempt {
     if (seqs.length > 0) this.groups.push({ seqs, outcome });
   }
 
+  /** Gives recipients a final outcome before anybody was asked: they are not offered. */
+  withdraw(positions: readonly number[], outcome: Outcome): void {
+    this.decide(positions, outcome);
+    const open = this.#inState(OPEN);
+    this.todo.splice(0, this.todo.length, ...open);
+  }
+
   /** Gives recipients the outcome of the present host. A deferral is postponed where another host may take them. */
   apply(positions: readonly number[], outcome: Outcome): void {
     if (isForOthers(outcome)) this.postpone(positions, outcome);

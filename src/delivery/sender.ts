@@ -31,7 +31,7 @@ import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
 import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
-import { unbegun } from './unbegun.ts';
+import { endSuppressed, unbegun } from './unbegun.ts';
 
 /** How long a message waits of which no source may send. */
 const STRANDED_MS = 60_000;
@@ -270,13 +270,14 @@ export class Sender implements DestinationPorts<Destination> {
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
     const { retry, delivery } = this.config;
+    endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
     if (outcome !== null) attempt.decideRest(outcome);
     else if (this.#held > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
-    } else return false;
+    } else if (!attempt.done) return false;
     this.finished(attempt);
     return true;
   }

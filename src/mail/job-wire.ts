@@ -24,9 +24,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText, attributes } = job;
-  const isPlain =
-    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, attributes, suppressed } = job;
+  const rare = ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes ?? suppressed;
+  const isPlain = rare === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -64,7 +64,9 @@ function writeRare(wire: Wire, job: Job): void {
     job.user ?? null,
     job.suspicion ?? null,
     job.operatorText ?? null,
+    job.suppressed?.length ?? null,
   );
+  for (const { seq, detail } of job.suppressed ?? []) wire.push(seq, detail);
   writeAttributes(wire, job.attributes);
 }
 
@@ -81,6 +83,9 @@ function readRare(r: WireReader, job: Job): void {
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
+  const suppressed = r.optional<number>();
+  if (suppressed !== null)
+    job.suppressed = Array.from({ length: suppressed }, () => ({ seq: r.number(), detail: r.text() }));
   const attributes = takeAttributes(r);
   if (attributes !== undefined) job.attributes = attributes;
 }

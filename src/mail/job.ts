@@ -59,6 +59,8 @@ export interface Job {
   suspicion?: number;
   /** What an operator said of recipients that are to be ended (key `fail:…`); absent: nothing. */
   operatorText?: string;
+  /** Recipients that are on the suppression list, and what it says of them; absent: none. */
+  suppressed?: { seq: number; detail: string }[];
   recipients: JobRecipient[];
 }
 

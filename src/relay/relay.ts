@@ -20,6 +20,7 @@ import { openAgenda } from './scheduling.ts';
 import { Stages } from './stages.ts';
 import { relayStatus } from './status.ts';
 import { stsDir } from './sts.ts';
+import { hostFilterPath } from './suppression-parts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
 
@@ -82,6 +83,7 @@ export class Relay {
       sessions,
       shaping,
       sources,
+      suppression,
       signing,
       suspensions,
       tls,
@@ -111,7 +113,8 @@ export class Relay {
     };
     const { accepts, policy } = place;
     await logins.start();
-    const session = { ...shared, config: logins.offering(config), policy };
+    const suppressionFilter = hostFilterPath(place);
+    const session = { ...shared, config: logins.offering(config), policy, suppressionFilter };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
@@ -138,6 +141,7 @@ export class Relay {
     await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
+    suppression.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -270,6 +274,7 @@ export class Relay {
       signing,
       stsRefresh,
       suspects,
+      suppression,
       suspensions,
       tls,
       tlsReports,
@@ -297,6 +302,7 @@ export class Relay {
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, unsettled.end());
     await journal?.end(LAST_COMMIT_MS);
+    await within(LAST_COMMIT_MS, suppression.stop());
     await scheduler.close();
     leases.stop();
     intake.end();

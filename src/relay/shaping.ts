@@ -29,6 +29,8 @@ export interface RelayShapingSetup {
   begins(key: LimitKey): void;
   /** A destination was found to belong to the site. */
   belongs(destination: string, site: string): void;
+  /** How many relay processes of all nodes share the limits, as far as this one knows; 1 where it shares with nobody. */
+  sharers(): number;
 }
 
 export class RelayShaping {
@@ -40,17 +42,19 @@ export class RelayShaping {
   #timer: NodeJS.Timeout | null = null;
   #written = '';
   #saidFull = false;
+  #sharers: number;
 
   /** @throws RelayError config_invalid */
   constructor(setup: RelayShapingSetup) {
-    const { config, place } = setup;
+    const { config } = setup;
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping);
+    this.#sharers = this.#countSharers();
     this.keys = new LimitKeys(this.loaded.data, {
       table: this.table,
       now: steadyMs,
-      share: () => 1 / place.processes,
+      share: () => 1 / this.#sharers,
       full: () => this.#full(),
       begins: (key) => setup.begins(key),
     });
@@ -89,7 +93,17 @@ export class RelayShaping {
     return this.keys.take(thread, news);
   }
 
+  #countSharers(): number {
+    const { place, sharers } = this.#setup;
+    return Math.max(place.processes, sharers());
+  }
+
   #look(): void {
+    const sharers = this.#countSharers();
+    if (sharers !== this.#sharers) {
+      this.#sharers = sharers;
+      this.keys.reconfigure(this.data);
+    }
     this.keys.sweep();
     this.#save();
   }

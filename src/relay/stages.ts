@@ -60,6 +60,7 @@ import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
 import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuppression } from './suppression.ts';
 import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
@@ -94,6 +95,7 @@ export class Stages {
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
   readonly suspensions: RelaySuspensions;
+  readonly suppression: RelaySuppression;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -133,6 +135,7 @@ export class Stages {
       log: this.log,
       begins: (key) => this.learning.begins(key),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
+      sharers: () => agenda?.members().all ?? 1,
     });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
@@ -204,6 +207,16 @@ export class Stages {
       deliver: (jobs) => this.suspects.deliver(jobs),
       settle: (results) => this.#settle(results),
     });
+    this.suppression = new RelaySuppression({
+      config,
+      place: this.place,
+      arena: this.arena,
+      parts: this.queue.suppressions,
+      log,
+      deliver: (jobs) => this.#deliver(jobs),
+      settle: (results) => this.#settle(results),
+      settings: () => this.config,
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -213,7 +226,7 @@ export class Stages {
       arena: this.arena,
       gauges: this.gauges,
       log: this.log,
-      deliver: (jobs) => this.#deliver(jobs),
+      deliver: (jobs) => this.suppression.deliver(jobs),
       held: (destination) => this.suspensions.holds(destination),
       outlook: (site) => this.shaping.keys.outlook(site),
     });
@@ -244,6 +257,7 @@ export class Stages {
       logins: (thread, batch) => this.logins.take(thread, batch),
       closedPeers: (peers) => this.listener?.closedPeers(peers),
       users: (users) => this.queue.shardsOfUsers(users),
+      suppressed: (target) => this.suppression.isSuppressed(target),
       failed: threadFailed,
     });
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
@@ -389,7 +403,11 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
+    this.commits.settle(
+      this.leases
+        .over(this.suspensions.complete(results))
+        .map((result) => this.suppression.learn(toSettleItem(result))),
+    );
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

@@ -37,6 +37,7 @@ function partsOf(event: ReadEvent): string[] {
     case 'deferred':
     case 'bounced':
     case 'expired':
+    case 'suppressed':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
     case 'limit_changed':
       return named(

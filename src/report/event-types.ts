@@ -108,9 +108,9 @@ export interface DeferredEvent extends RefusedEvent {
   retry_at: string;
 }
 
-/** The recipient failed for good; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
+/** The recipient failed for good, or was never tried because it is on the suppression list; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
 export interface BouncedEvent extends RefusedEvent {
-  type: 'bounced' | 'expired';
+  type: 'bounced' | 'expired' | 'suppressed';
   reason: BounceReason;
   detail: string;
 }

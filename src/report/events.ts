@@ -188,7 +188,9 @@ const quote = (text: string): string =>
 const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
-  return outcome.kind === 'bounced' && isExpiry(outcome.reason) ? 'expired' : outcome.kind;
+  if (outcome.kind !== 'bounced') return outcome.kind;
+  if (isExpiry(outcome.reason)) return 'expired';
+  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {

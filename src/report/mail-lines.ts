@@ -14,6 +14,7 @@ const NAMES = {
   deferred: 'mail.deferred',
   bounced: 'mail.bounced',
   expired: 'mail.expired',
+  suppressed: 'mail.suppressed',
   removed: 'mail.removed',
   held: 'mail.held',
 } as const;

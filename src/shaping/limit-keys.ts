@@ -25,8 +25,8 @@ export interface LimitKeysPorts {
   table: SharedArrayBuffer;
   /** Steady time. */
   now(): number;
-  /** The part of a key's limits that this process may use, 0 … 1. */
-  share(key: string): number;
+  /** The part of the limits that this process may use, 0 … 1. */
+  share(): number;
   /** The table is full, so a key's limits hold for each delivery thread alone. */
   full(): void;
   /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
@@ -72,6 +72,7 @@ export class LimitKeys {
     return this.#entries.size;
   }
 
+  /** Takes new data, or a new share. */
   reconfigure(data: ShapingData): void {
     this.#data = data;
     this.#providers = new Map(data.providers.map((provider) => [provider.name, provider]));
@@ -120,12 +121,6 @@ export class LimitKeys {
 
   entry(name: string): Readonly<Pick<Entry, 'key' | 'slot'>> | null {
     return this.#entries.get(name) ?? null;
-  }
-
-  /** The share of this process changed. */
-  shareChanged(name: string): void {
-    const entry = this.#entries.get(name);
-    if (entry !== undefined) this.#write(entry);
   }
 
   entries(): Iterable<[name: string, entry: Readonly<Pick<Entry, 'key' | 'slot'>>]> {
@@ -235,7 +230,7 @@ export class LimitKeys {
   }
 
   #write(entry: Entry): void {
-    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share(limitKeyText(entry.key))));
+    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share()));
   }
 }
 

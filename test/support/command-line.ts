@@ -12,6 +12,7 @@ import { addQueue } from '../../src/cli/queue.ts';
 import { addReplies } from '../../src/cli/replies.ts';
 import { addShaping } from '../../src/cli/shaping.ts';
 import { addStatus } from '../../src/cli/status.ts';
+import { addSuppression } from '../../src/cli/suppression.ts';
 import { addSuspensions } from '../../src/cli/suspensions.ts';
 import { addWarmUp } from '../../src/cli/warmup.ts';
 import type { Ran } from './child.ts';
@@ -43,8 +44,8 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
     },
     usage: (message) => program.error(`protorelay: ${message}`),
   };
-  for (const add of [addQueue, addReplies, addStatus, addSuspensions, addShaping, addWarmUp])
-    add(program, line);
+  const groups = [addQueue, addReplies, addStatus, addSuppression, addSuspensions, addShaping, addWarmUp];
+  for (const add of groups) add(program, line);
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {

@@ -205,4 +205,18 @@ export const SERVER_EVENTS = {
     'roots?',
   ),
   'storage.scrubbed': event('info', 'All replicas were read.', '', 'replicas', 'wrong'),
+  'suppression.filter_made': event(
+    'info',
+    'The filter of the suppression list was made anew: there was none, or it was full.',
+    '',
+    'suppressed_entries',
+    'file_bytes',
+    'duration_ms',
+  ),
+  'suppression.look_failed': event(
+    'warn',
+    'The suppression list could not be read; it is tried again. Until then recipients are looked up one by one.',
+    'Look at `error`.',
+    'error',
+  ),
 } as const;
