@@ -269,7 +269,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
 ];
 
 const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts') && !/^(config|check|cli|base\/log-)\b/.test(file))
+  .filter((file) => file.endsWith('.ts') && !/^(config|check|cli|lint|base\/log-)\b/.test(file))
   .map((file) => `src/${file}`);
 const texts = new Map(sources.map((file) => [file, readFileSync(join(ROOT, file), 'utf8')]));
 const textOf = (file: string): string => texts.get(file) ?? readFileSync(join(ROOT, file), 'utf8');
