@@ -131,6 +131,11 @@ test('the keeping of failed messages begins and ends with the relay', () => {
 const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/admission/postmaster.ts': ['src/session/thread.ts', 'postmaster: new Postmaster(from)'],
   'src/admission/pressure.ts': ['src/relay/relay.ts', 'pressure.reconfigure(config)'],
+  'src/relay/suppression.ts': ['src/relay/stages.ts', 'settings: () => this.config,'],
+  'src/feedback/suppression-rules.ts': [
+    'src/relay/suppression.ts',
+    'suppressionOrders(item.result, suppression.rules',
+  ],
   'src/auth/authenticator.ts': ['src/auth/login-desk.ts', 'this.#authenticator?.reconfigure(auth)'],
   'src/auth/login-desk.ts': ['src/relay/relay.ts', 'logins.reconfigure(config)'],
   'src/auth/file-backend.ts': ['src/auth/authenticator.ts', 'this.#backends = this.#createBackends();'],
@@ -216,6 +221,7 @@ const BACKENDS = ['file', 'memory', 'remote']
 
 /** Keys with names that much else has too: who reads them. The first row that fits counts. */
 const READERS: readonly [keys: RegExp, ...files: string[]][] = [
+  [/^suppression\.rules\./, 'src/feedback/suppression-rules.ts'],
   // For the start, the check and the editor alone.
   [/^(\$schema|include|allow_open_relay)$/],
   [
