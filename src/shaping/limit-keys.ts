@@ -43,6 +43,18 @@ interface Entry {
   users: Set<number>;
 }
 
+/** All that is said of a key, for operators. */
+export interface KeyStanding {
+  data: Limits;
+  caps: readonly (readonly [by: string, cap: Cap])[];
+  /** Steady times. */
+  closed: readonly (readonly [by: ClosedReason, untilMs: number])[];
+  /** null: nothing goes by it now. */
+  slot: LimitSlot | null;
+  /** The part of the limits that this process may use. */
+  share: number;
+}
+
 /** How far ahead the scheduler looks when it hands over mail. */
 const AHEAD_MS = 1000;
 
@@ -125,6 +137,21 @@ export class LimitKeys {
 
   entries(): Iterable<[name: string, entry: Readonly<Pick<Entry, 'key' | 'slot'>>]> {
     return this.#entries;
+  }
+
+  standing(key: LimitKey): KeyStanding {
+    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
+    const name = limitKeyText(key);
+    const slot = this.#entries.get(name)?.slot ?? null;
+    const closed = new Map(this.#closed.get(name));
+    if (slot !== null && !closed.has(slot.closedBy)) closed.set(slot.closedBy, slot.closedUntilMs);
+    return {
+      data: key.source === null ? total : limits,
+      caps: [...(this.#caps.get(name) ?? [])],
+      closed: [...closed],
+      slot,
+      share: this.#ports.share(),
+    };
   }
 
   /** What holds for a key: the least of the data and of all caps, for all processes together. */
