@@ -37,14 +37,15 @@ const dns = await DnsServer.start(
 
 type Kind = 'unsigned' | keyof typeof keys;
 
-async function chain(kind: Kind): Promise<ChainReport> {
+/** @param ratePerSecond at most; 0: no limit. */
+async function chain(kind: Kind, ratePerSecond = 0): Promise<ChainReport> {
   const signing = { keys: [{ domain: DOMAIN, selector: kind, file: join(dir, kind) }] };
   return runChain({
     messages: options.messages,
     sizeBytes: options.size,
     rcpts: 1,
     concurrency: options.concurrency,
-    ...{ perConnection: false, pipeline: false, ratePerSecond: 0, deliver: true, check: false },
+    ...{ perConnection: false, pipeline: false, ratePerSecond, deliver: true, check: false },
     settings: { dns: { servers: [dns.address] }, ...(kind === 'unsigned' ? {} : { dkim: signing }) },
     deliveryTimeoutMs: 600_000,
   });
@@ -77,6 +78,8 @@ const median = (values: number[]): number => values.sort((a, b) => a - b)[values
 interface Round {
   delivered: Record<Kind, number>;
   cpuUs: Record<Kind, number>;
+  /** Unsigned at the rate of the RSA run: a relay with less to do at once does less of it together. */
+  pacedUs: number;
   peakMb: Record<Kind, number>;
   bareUs: { rsa: number; ed25519: number };
   openssl: number | null;
@@ -89,6 +92,7 @@ async function round(): Promise<Round> {
     rsa: await chain('rsa'),
     ed25519: await chain('ed25519'),
   };
+  const paced = await chain('unsigned', Math.max(1, Math.round(reports.rsa.acceptedPerSecond)));
   const after = opensslPerSecond();
   const each = (value: (report: ChainReport) => number): Record<Kind, number> => ({
     unsigned: value(reports.unsigned),
@@ -98,6 +102,7 @@ async function round(): Promise<Round> {
   return {
     delivered: each(({ deliveredPerSecond }) => deliveredPerSecond ?? Number.NaN),
     cpuUs: each(({ relay }) => relay.cpuUsPerMessage),
+    pacedUs: paced.relay.cpuUsPerMessage,
     peakMb: each(({ relay }) => relay.peakMb),
     bareUs: { rsa: bareUs(keys.rsa, 'sha256'), ed25519: bareUs(keys.ed25519, null) },
     openssl: before === null || after === null ? null : (before + after) / 2,
@@ -133,9 +138,13 @@ try {
     'bare Ed25519 signature: CPU µs',
     of(({ bareUs: { ed25519 } }) => ed25519),
   );
-  const added = of(({ cpuUs }) => cpuUs.rsa - cpuUs.unsigned);
+  row(
+    'unsigned at the rate of RSA: CPU µs a message',
+    of(({ pacedUs }) => pacedUs),
+  );
+  const added = of(({ cpuUs, pacedUs }) => cpuUs.rsa - pacedUs);
   row('RSA adds: CPU µs a message', added, '≤ 600', added <= 600);
-  const ratio = of(({ cpuUs, bareUs: { rsa } }) => (cpuUs.rsa - cpuUs.unsigned) / rsa);
+  const ratio = of(({ cpuUs, pacedUs, bareUs: { rsa } }) => (cpuUs.rsa - pacedUs) / rsa);
   row('RSA adds / bare signature', ratio, '≤ 1.3', ratio <= 1.3);
   row(
     'Ed25519 adds: CPU µs a message',

@@ -17,10 +17,13 @@ import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
+import { addSources } from './cli/source.ts';
 import { addStatus } from './cli/status.ts';
+import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
+import { addWarmUp } from './cli/warmup.ts';
 import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
@@ -29,6 +32,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addSuppression,
   addEvents,
   addBans,
   addUser,
@@ -37,6 +41,8 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addSources,
+  addWarmUp,
   addLint,
   addTls,
   addDkim,

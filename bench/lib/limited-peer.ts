@@ -55,7 +55,7 @@ export interface SimulationOptions {
 export function simulate(options: SimulationOptions): Counts[] {
   const { peer, forMs, stepMs = 10, latencyMs = 100, connections = 100, demandPerS = Infinity } = options;
   const settings = { ...DEFAULTS, ...options.settings };
-  const control = new RateControl(settings, settings.bounds('site'), 0);
+  const control = new RateControl(settings, () => settings.bounds('site'), 0);
   const seconds: Counts[] = Array.from({ length: Math.ceil(forMs / 1000) }, () => ({
     accepted: 0,
     refused: 0,

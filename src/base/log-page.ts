@@ -1,5 +1,6 @@
 /** Generates docs/log.md from the tables of events and fields. */
 import type { EventRow, LogLevel } from './log-events/event.ts';
+import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
 import { SERVER_EVENTS } from './log-events/servers.ts';
@@ -22,6 +23,7 @@ const ROOMS = [
   ['The program, its processes, those who operate it', PROCESS_EVENTS],
   ['Clients and their sessions', SESSION_EVENTS],
   ['Mail in the queue, delivery, reports', MAIL_EVENTS],
+  ['Limits that are learned, and those of warm-ups and rules', LIMIT_EVENTS],
   ['What the relay stands on', SERVER_EVENTS],
 ] as const;
 

@@ -3,13 +3,20 @@
  * compiler refuses one that does not, another level, and a field it does not have. `base/pino-log.ts` implements it.
  */
 import type { LogLevel } from './log-events/event.ts';
+import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
 import { SERVER_EVENTS } from './log-events/servers.ts';
 import { SESSION_EVENTS } from './log-events/session.ts';
 import type { FieldValues, LOG_FIELDS, LogField } from './log-fields.ts';
 
-export const LOG_EVENTS = { ...PROCESS_EVENTS, ...SESSION_EVENTS, ...MAIL_EVENTS, ...SERVER_EVENTS };
+export const LOG_EVENTS = {
+  ...PROCESS_EVENTS,
+  ...SESSION_EVENTS,
+  ...MAIL_EVENTS,
+  ...LIMIT_EVENTS,
+  ...SERVER_EVENTS,
+};
 
 export type LogEvent = keyof typeof LOG_EVENTS;
 

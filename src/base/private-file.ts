@@ -39,7 +39,7 @@ export function makePrivate(path: string): boolean {
 
 /** Names of what a relay makes directly in its data folder, and in the folders of its processes. */
 const OWN_NAMES =
-  /^(?:(?:queue|relay)\.(?:lock|pid)|queue\.db(?:-wal|-shm|-journal)?|unsettled-\d+|auth|bundles|content|dkim-shown\.json|events|journal|mta-sts|policy|spill|suspensions|tls-rpt|process-\d+)$/;
+  /^(?:(?:queue|relay)\.(?:lock|pid)|queue\.db(?:-wal|-shm|-journal)?|unsettled-\d+|auth|bundles|content|dkim-shown\.json|events|journal|mta-sts|policy|spill|suppression\.filter|suspensions|tls-rpt|process-\d+)$/;
 
 /**
  * Closes to others what an earlier version, or an operator, left open to them in a data folder that a relay has used.

@@ -74,8 +74,10 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'deferred',
   'bounced',
   'expired',
+  'suppressed',
   'removed',
   'held',
+  'limit_changed',
   'dropped',
 ];
 

@@ -1,6 +1,11 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import { printable } from '../base/printable.ts';
-import { attributesOf, hasNextAttempt } from '../control/queue-answers.ts';
+import {
+  attributesOf,
+  hasNextAttempt,
+  type VerdictAnswer,
+  type VerdictOn,
+} from '../control/queue-answers.ts';
 import { fateOf, stateWord } from '../control/words.ts';
 import type { MailDetail, QueueRow } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
@@ -78,6 +83,7 @@ export function formatMail(
   mail: MailDetail,
   suspensions: readonly (readonly SuspensionRule[])[],
   nowMs: number,
+  verdictOn: VerdictOn = () => null,
 ): string {
   const lines = [
     `Queue id    ${mail.queueId}`,
@@ -103,7 +109,7 @@ export function formatMail(
     `  <${plain(r.address)}>`,
     fateOf(r),
     r.class,
-    plain([r.reason, r.detail].filter((text) => text !== '').join(': ')),
+    `${meaning(verdictOn(r))}${plain([r.reason, r.detail].filter((text) => text !== '').join(': '))}`,
   ]);
   let text = `${lines.join('\n')}\n${columns(rows)}\nRecipients\n${columns(recipients)}`;
   if (mail.attachments.length > 0) {
@@ -125,6 +131,9 @@ function clientOf({ clientAddress, clientHelo, protocol, rows: [row] }: MailDeta
   const user = known('as', row?.user ?? '');
   return plain(`${clientAddress}${helo}${known('by', protocol)}${known('at', row?.listener)}${user}`);
 }
+
+const meaning = (verdict: VerdictAnswer | null): string =>
+  verdict === null ? '' : `${verdict.class}, ${verdict.scope}, ${verdict.move}: `;
 
 /** A line for each attribute that the message has. */
 function attributeLines(row: QueueRow | undefined): string[] {

@@ -16,6 +16,8 @@ export interface QueueSource {
   client: ControlClient | null;
   /** Rules of operators that hold mail. */
   rules(): Promise<SuspensionRule[]>;
+  /** The operator's rules for replies, '' for none; absent: not known, none. */
+  replyRules?: () => string;
   close(): void;
 }
 

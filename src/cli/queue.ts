@@ -28,6 +28,7 @@ import { operateQueue } from './queue-operate.ts';
 import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
 import { addSelecting, isEmpty, type SelectingOptions, selectionOf } from './selecting.ts';
 import { formatStats } from './stats-text.ts';
+import { verdictsOn } from './stored-verdicts.ts';
 import { whyMail, whyText } from './why.ts';
 
 export function addQueue(program: Command, line: CommandLine): void {
@@ -155,6 +156,7 @@ async function onQueue(
   const { openQueue, QUEUE_KEYS } = await import('./open-queue.ts');
   const path = line.configPath();
   const source = await openQueue(dataDirOf(path), () => configFor(QUEUE_KEYS, path));
+  source.replyRules = () => configFor(['data_dir', 'replies'], path).replies.file;
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();
   try {
@@ -195,10 +197,11 @@ export async function showMail(
   if (mail === null) return unknownMail(source, queueId, err);
   const missing = concerningNamed(await missingOf(source), [queueId], []);
   const suspensions = suspensionsOn(mail, await source.rules());
+  const verdictOn = await verdictsOn(mail, source.replyRules ?? (() => ''));
   out.write(
     json
-      ? jsonOf({ ...messageAnswer(mail, suspensions), missing: missing.map(missingAnswer) })
-      : formatMail(mail, suspensions, nowMs),
+      ? jsonOf({ ...messageAnswer(mail, suspensions, verdictOn), missing: missing.map(missingAnswer) })
+      : formatMail(mail, suspensions, nowMs, verdictOn),
   );
   return told(missing, err, EXIT.ok);
 }
@@ -212,7 +215,13 @@ async function sayWhy(
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
   const missing = concerningNamed(await missingOf(source), [queueId], []);
-  const answer = await whyMail(source, mail, missing, nowMs);
+  const answer = await whyMail(
+    source,
+    mail,
+    missing,
+    nowMs,
+    await verdictsOn(mail, source.replyRules ?? (() => '')),
+  );
   out.write(json ? jsonOf({ ...answer, missing: missing.map(missingAnswer) }) : whyText(answer));
   return told(missing, err, EXIT.ok);
 }

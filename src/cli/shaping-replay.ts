@@ -1,12 +1,15 @@
 /** `protorelay shaping replay`: what rules and the adaptive control would have done with the mail that event files tell of. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { dataDirOf } from '../config/load.ts';
+import { adaptive as adaptiveSchema } from '../config/adaptive-schema.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
 import { EventReader } from '../report/event-reader.ts';
 import type { LearnedLimit } from '../shaping/adaptive/controller.ts';
-import { DEFAULTS } from '../shaping/adaptive/settings.ts';
+import { settingsOf } from '../shaping/adaptive/settings.ts';
 import type { CurvePoint } from '../shaping/replay/curve.ts';
 import { Replay, type RuleReport } from '../shaping/replay/replay.ts';
 import type { CommandLine } from './command-line.ts';
@@ -32,7 +35,10 @@ export function replayCommand(shaping: Command, line: CommandLine): void {
     .command('replay')
     .description('say what rules and the adaptive control would have done with past mail')
     .option('--events <dir>', 'folder of event files; default: those of this relay')
-    .option('--rules <file>', 'rules on replies, JSON: a list, or {"rules": […]}')
+    .option(
+      '--rules <file>',
+      'rules on replies, JSON: a list, or {"rules": […]}; default: those of the config',
+    )
     .option('--since <time>', 'not before: RFC 3339, a date, or how long ago, as 2h', pointInTime)
     .option('--until <time>', 'not after', pointInTime)
     .option('--json', 'print JSON', false)
@@ -40,9 +46,20 @@ export function replayCommand(shaping: Command, line: CommandLine): void {
     .action(async (options: ReplayOptions) => line.endsWith(await replay(options, line)));
 }
 
+/** Where the files are all named, no config is needed. */
+function settingsFor(
+  line: CommandLine,
+  { events, rules }: ReplayOptions,
+): Pick<Config, 'adaptive' | 'rules'> {
+  if (events !== undefined && rules !== undefined && !existsSync(line.configPath()))
+    return { adaptive: adaptiveSchema.parse({}), rules: [] };
+  return configFor(['adaptive', 'rules'], line.configPath());
+}
+
 async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCode> {
   const { readDeliveryRules } = await import('../shaping/rules/rules-file.ts');
-  const rules = options.rules === undefined ? [] : readDeliveryRules(options.rules);
+  const { adaptive, rules: own } = settingsFor(line, options);
+  const rules = options.rules === undefined ? own : readDeliveryRules(options.rules);
   const dir = options.events ?? join(dataDirOf(line.configPath()), 'events');
   let code: ExitCode = EXIT.ok;
   const ending = new AbortController();
@@ -55,14 +72,17 @@ async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCo
       lastDay: '~',
       wanted: () => true,
       damaged: (path, why) => {
-        process.stderr.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
+        line.err.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
         code = EXIT.dataError;
       },
     },
     { day: options.since?.slice(0, 10) ?? '', number: 0 },
   );
   const facts = await FactReader.open(options.since, options.until);
-  const run = new Replay(rules, DEFAULTS);
+  const run = new Replay(
+    rules,
+    settingsOf(() => adaptive),
+  );
   try {
     await reader.look();
     for (let lines = await reader.lines(); lines !== null; lines = await reader.lines())
@@ -74,13 +94,11 @@ async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCo
     await reader.close();
   }
   if (facts.damaged > 0) {
-    process.stderr.write(`protorelay: ${facts.damaged} damaged lines were passed over\n`);
+    line.err.write(`protorelay: ${facts.damaged} damaged lines were passed over\n`);
     code = EXIT.dataError;
   }
   const shown = answer(run, facts);
-  process.stdout.write(
-    options.json ? `${printableJson(JSON.stringify(shown))}\n` : printableLines(textOf(shown)),
-  );
+  line.out.write(options.json ? `${printableJson(JSON.stringify(shown))}\n` : printableLines(textOf(shown)));
   return code;
 }
 

@@ -2,11 +2,13 @@
 import type { Command } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { configFor } from '../config/load.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
 import { nearest } from '../config/shape.ts';
+import { settingsOf } from '../shaping/adaptive/settings.ts';
 import type { LoadedShaping } from '../shaping/shaping-file.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { learnedBySite, learnedLines, type ShownLearned } from './learned-shown.ts';
 import { replayCommand } from './shaping-replay.ts';
 
 const CHECK_HELP = `
@@ -29,7 +31,7 @@ export function addShaping(program: Command, line: CommandLine): void {
       readShaping(checked, problems);
       const names = [checked.file, checked.overrides_file].filter((name) => name !== '');
       const verdict = `${names.join(', ')}: ${problems.length === 0 ? 'good' : `${problems.length} wrong`}`;
-      process.stdout.write(
+      line.out.write(
         json
           ? `${printableJson(JSON.stringify({ files: names, problems }, null, 2))}\n`
           : printableLines(`${[...problems, verdict].join('\n')}\n`),
@@ -38,20 +40,32 @@ export function addShaping(program: Command, line: CommandLine): void {
     });
   shaping
     .command('show [provider]')
-    .description('print who the providers are, and their limits with the file and line of each')
+    .description(
+      'print who the providers are, their limits with the file and line of each, and what was learned of them',
+    )
     .option('--json', 'print JSON', false)
     .action(async (provider: string | undefined, { json }: { json: boolean }) => {
       const { loadShaping } = await import('../shaping/shaping-file.ts');
-      const loaded = loadShaping(configFor(['shaping'], line.configPath()).shaping);
-      const names = [DEFAULT, ...loaded.data.providers.map(({ name }) => name)];
+      const config = configFor(['shaping', 'adaptive'], line.configPath());
+      const loaded = loadShaping(config.shaping);
+      const learned = learnedBySite(
+        dataDirOf(line.configPath()),
+        settingsOf(() => config.adaptive),
+        Date.now(),
+      );
+      const providers = [DEFAULT, ...loaded.data.providers.map(({ name }) => name)];
+      const names = [...providers, ...[...learned.keys()].filter((site) => !providers.includes(site))];
       if (provider !== undefined && !names.includes(provider)) {
         const near = nearest(provider, names);
         line.usage(`there is no provider ${provider}${near === null ? '' : ` (did you mean ${near}?)`}`);
       }
       const shown = names
         .filter((name) => provider === undefined || name === provider)
-        .map((name) => providerAnswer(loaded, name));
-      process.stdout.write(
+        .map((name) => ({
+          ...providerAnswer(loaded, name, providers.includes(name)),
+          learned: learned.get(name) ?? [],
+        }));
+      line.out.write(
         json ? `${printableJson(JSON.stringify(shown, null, 2))}\n` : printableLines(textOf(shown)),
       );
     });
@@ -78,7 +92,11 @@ interface ShownProvider {
   limits: ShownLimit[];
 }
 
-function providerAnswer({ data, originOf }: LoadedShaping, name: string): ShownProvider {
+type Shown = ShownProvider & { learned: ShownLearned[] };
+
+/** @param isNamed false: a site of which something was learned, and that has the limits of all. */
+function providerAnswer({ data, originOf }: LoadedShaping, name: string, isNamed: boolean): ShownProvider {
+  if (!isNamed) return { provider: name, mx_suffix: [], mx_exact: [], domain: [], limits: [] };
   const provider = data.providers.find((one) => one.name === name);
   const { limits, total } = provider ?? data;
   const all = [
@@ -105,9 +123,9 @@ function providerAnswer({ data, originOf }: LoadedShaping, name: string): ShownP
   };
 }
 
-function textOf(shown: readonly ShownProvider[]): string {
+function textOf(shown: readonly Shown[]): string {
   return shown
-    .map(({ provider, mx_suffix, mx_exact, domain, limits }) => {
+    .map(({ provider, mx_suffix, mx_exact, domain, limits, learned }) => {
       const lists = { 'MX below': mx_suffix, MX: mx_exact, domains: domain };
       const who = Object.entries(lists).flatMap(([title, names]) =>
         names.length === 0 ? [] : [`  ${title} ${names.join(', ')}`],
@@ -117,7 +135,8 @@ function textOf(shown: readonly ShownProvider[]): string {
         typeof value === 'object' ? JSON.stringify(value) : String(value),
         `${file}:${line}${source === null ? '' : ` (${source}, ${as_of})`}`,
       ]);
-      return `${[provider, ...who].join('\n')}\n${columns(rows)}`;
+      const lines = learnedLines(learned).map((one) => `${one}\n`);
+      return `${[provider, ...who].join('\n')}\n${columns(rows)}${lines.join('')}`;
     })
     .join('\n');
 }

@@ -1,5 +1,6 @@
 /** `protorelay queue why ID`: for each entry of a message what keeps it. */
 import { printable } from '../base/printable.ts';
+import type { VerdictOn } from '../control/queue-answers.ts';
 import { destinationsOf, type WhyAnswer, whyAnswer } from '../control/why.ts';
 import type { MailDetail, Missing } from '../database/database.ts';
 import { columns, counted } from './format.ts';
@@ -10,9 +11,10 @@ export async function whyMail(
   mail: MailDetail,
   missing: readonly Missing[],
   nowMs: number,
+  verdictOn: VerdictOn,
 ): Promise<WhyAnswer> {
   const standing = client === null ? null : await client.standing(destinationsOf(mail));
-  return whyAnswer(mail, standing, standing?.rules ?? (await rules()), missing, nowMs);
+  return whyAnswer(mail, standing, standing?.rules ?? (await rules()), missing, nowMs, verdictOn);
 }
 
 export function whyText({ queue_id, entries }: WhyAnswer): string {
@@ -25,6 +27,8 @@ export function whyText({ queue_id, entries }: WhyAnswer): string {
       ends_at === null ? '' : `until ${ends_at}`,
       printable(detail ?? ''),
     ]);
+    const { verdict } = entry;
+    if (verdict !== null) rows.push(['  means', `${verdict.class} (${verdict.scope})`, verdict.move]);
     text += columns(rows);
   }
   return text;

@@ -5,12 +5,17 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainForm, domainKey } from '../base/domain.ts';
+import { adaptive } from './adaptive-schema.ts';
 import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
+import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
+import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { shaping } from './shaping-schema.ts';
 import { dkim } from './signing-schema.ts';
+import { suppression } from './suppression-schema.ts';
+import { warmUp } from './warmup-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -298,9 +303,13 @@ const schema = {
     redis: redis.prefault({}),
   }).prefault({}),
   delivery: delivery.prefault({}),
+  egress: egress.prefault({}),
   policy: policySchema.prefault({}),
   dkim: dkim.prefault({}),
   shaping: shaping.prefault({}),
+  adaptive: adaptive.prefault({}),
+  rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),
+  warmup: z.array(warmUp).max(1000).default([]).describe('Plans by which sources send more from day to day (docs/warmup.md).').meta(live),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
@@ -324,6 +333,7 @@ const schema = {
     delay_after_ms: ms(0, 365 * day).default(0).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
+  suppression: suppression.prefault({}),
   queue: z.strictObject({
     keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
     keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),

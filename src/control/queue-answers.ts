@@ -4,6 +4,7 @@ import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import { type Attributes, type MailClass, readAttributes } from '../mail/attributes.ts';
 import type { ActionName } from '../mail/operator-action.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
+import type { ReplyClass, ReplyMove, ReplyScope } from '../mail/verdict.ts';
 import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf, timeOrNull } from './words.ts';
 
 export interface EntryAnswer {
@@ -32,6 +33,19 @@ export interface EntryAnswer {
   detail: string | null;
 }
 
+/** What the last refusal of a host means (docs/replies.md). */
+export interface VerdictAnswer {
+  class: ReplyClass;
+  scope: ReplyScope;
+  move: ReplyMove;
+  rule: string | null;
+}
+
+/** What an entry or a recipient says of itself means; null: no host refused it. */
+export type VerdictOn = (said: { reason: string; detail: string }) => VerdictAnswer | null;
+
+const noVerdict: VerdictOn = () => null;
+
 export interface RecipientAnswer {
   recipient: string;
   destination: string;
@@ -39,6 +53,7 @@ export interface RecipientAnswer {
   fate: Fate;
   reason: string | null;
   detail: string | null;
+  verdict: VerdictAnswer | null;
 }
 
 export interface MessageAnswer {
@@ -53,6 +68,7 @@ export interface MessageAnswer {
   entries: (EntryAnswer & {
     /** Rules of operators that hold recipients of it. */
     suspensions: { id: string; reason: string | null; ends_at: string | null }[];
+    verdict: VerdictAnswer | null;
   })[];
   recipients: RecipientAnswer[];
   attachments: { name: string; type: string; size_bytes: number; offset_bytes: number }[];
@@ -117,10 +133,11 @@ const attributesAnswer = ({ tenant, campaign, class: kind, pool, metadata, deadl
   deadline_at: timeOrNull(deadlineMs ?? null),
 });
 
-/** @param suspensions the rules that hold each entry. */
+/** @param suspensions the rules that hold each entry. @param verdictOn what refusals mean. */
 export const messageAnswer = (
   mail: MailDetail,
   suspensions: readonly (readonly SuspensionRule[])[],
+  verdictOn: VerdictOn = noVerdict,
 ): MessageAnswer => ({
   queue_id: mail.queueId,
   sender: mail.reversePath,
@@ -137,6 +154,7 @@ export const messageAnswer = (
       reason: textOrNull(reason),
       ends_at: timeOrNull(untilMs),
     })),
+    verdict: verdictOn(row),
   })),
   recipients: mail.recipients.map((one) => ({
     recipient: one.address,
@@ -145,6 +163,7 @@ export const messageAnswer = (
     fate: fateOf(one),
     reason: textOrNull(one.reason),
     detail: textOrNull(one.detail),
+    verdict: verdictOn(one),
   })),
   attachments: mail.attachments.map(({ name, type, sizeBytes, offset }) => ({
     name,

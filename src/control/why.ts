@@ -6,7 +6,7 @@ import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';
-import { attributesOf } from './queue-answers.ts';
+import { attributesOf, type VerdictAnswer, type VerdictOn } from './queue-answers.ts';
 import { type HoldsAll, MAX_STANDINGS, type Standing } from './target.ts';
 import { type EntryState, stateWord, textOrNull, timeOrNull } from './words.ts';
 
@@ -39,6 +39,8 @@ export interface WhyAnswer {
     waiting_recipients: number;
     attempts: number;
     causes: Cause[];
+    /** What the last refusal of a host means. */
+    verdict: VerdictAnswer | null;
   }[];
 }
 
@@ -58,6 +60,7 @@ export function whyAnswer(
   rules: readonly SuspensionRule[],
   missing: readonly Missing[],
   nowMs: number,
+  verdictOn: VerdictOn = () => null,
 ): WhyAnswer {
   const matcher = new SuspensionMatcher(rules);
   const all = [...missing.map((one) => cause('not_seen', missingText(one))), ...causesOfAll(standing)];
@@ -66,6 +69,7 @@ export function whyAnswer(
     state: stateWord(row.state),
     waiting_recipients: row.waiting,
     attempts: row.attempts,
+    verdict: verdictOn(row),
     causes: isOver(row)
       ? []
       : [

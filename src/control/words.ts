@@ -22,10 +22,10 @@ const WORDS = Object.fromEntries(Object.entries(STATES).map(([word, state]) => [
 export const stateWord = (state: OutboxState): EntryState => WORDS[state];
 
 /** What became of a recipient. */
-export type Fate = RecipientStatus | 'expired';
+export type Fate = RecipientStatus | 'expired' | 'suppressed';
 
 export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate =>
-  status === 'bounced' && isExpiry(reason) ? 'expired' : status;
+  status !== 'bounced' ? status : isExpiry(reason) ? 'expired' : reason === 'suppressed' ? reason : status;
 
 /** RFC 3339, in UTC with milliseconds. */
 export const timeOf = (ms: number): string => new Date(ms).toISOString();

@@ -6,6 +6,7 @@ import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
+import type { SuppressionAnswers, SuppressionAsk, SuppressionOrder } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
@@ -55,6 +56,20 @@ export interface Settlement {
   /** Due time of the row when recipients still wait; null when all are settled. */
   retryAtMs: number | null;
   delayNotified: boolean;
+  /** Entries of the suppression list that the outcomes call for: written in the same transaction. Absent: none. */
+  suppressed?: SuppressionOrder[];
+}
+
+/** Whoever writes the suppression list tells of an entry before it is durable (feedback/suppression-filter.ts). */
+export interface SuppressionNotes {
+  /** false: surely no entry has this hash. */
+  mayHold(hash: number): boolean;
+  add(hash: number): void;
+}
+
+/** One table of the suppression list: a queue's file, or a shard. */
+export interface SuppressionTable {
+  suppression<A extends SuppressionAsk>(ask: A): Promise<SuppressionAnswers[A['op']]>;
 }
 
 /** One group commit: everything that arrived while the last commit ran, in one transaction and one fsync. */

@@ -6,6 +6,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
+import type { SuppressionAnswer, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { Band } from './bands.ts';
@@ -74,6 +75,8 @@ export interface QueueDatabase {
   ): Promise<OperateSlice>;
   /** Takes rules that are news, and answers with all there are. */
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
+  /** What is asked of its part of the suppression list. */
+  suppression(ask: SuppressionAsk): Awaitable<SuppressionAnswer>;
   /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;

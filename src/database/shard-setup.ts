@@ -1,5 +1,6 @@
 /** What ShardedDatabase, several queue databases as one, is made of. */
 import type { Log } from '../base/log.ts';
+import type { SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type {
   BegunRows,
@@ -21,6 +22,7 @@ export interface ShardClient extends Omit<Database, 'recover' | 'close' | 'list'
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
+  suppression<A extends SuppressionAsk>(ask: A): Promise<SuppressionAnswers[A['op']]>;
   ping(): Promise<void>;
 }
 

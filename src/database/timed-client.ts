@@ -2,6 +2,7 @@
 
 import { lineTimed } from '../mail/queue-lines.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
+import type { SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
@@ -119,6 +120,10 @@ export class TimedClient implements ShardClient {
 
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
     return this.#client.journalMark(journal);
+  }
+
+  suppression<A extends SuppressionAsk>(ask: A): Promise<SuppressionAnswers[A['op']]> {
+    return this.#client.suppression(ask);
   }
 
   async exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {

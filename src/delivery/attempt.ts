@@ -44,6 +44,9 @@ export class Attempt {
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
+  /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
+  site = '';
+  source = '';
   /** Delays before its retries, where its site has its own; null: those of the config. */
   retryDelaysMs: readonly number[] | null = null;
   /** The session that works on it; null while it waits. */
@@ -96,6 +99,13 @@ export class Attempt {
     const seqs: number[] = [];
     for (const position of positions) if (this.#mark(position, DECIDED)) seqs.push(this.#seq(position));
     if (seqs.length > 0) this.groups.push({ seqs, outcome });
+  }
+
+  /** Gives recipients a final outcome before anybody was asked: they are not offered. */
+  withdraw(positions: readonly number[], outcome: Outcome): void {
+    this.decide(positions, outcome);
+    const open = this.#inState(OPEN);
+    this.todo.splice(0, this.todo.length, ...open);
   }
 
   /** Gives recipients the outcome of the present host. A deferral is postponed where another host may take them. */

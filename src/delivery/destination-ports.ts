@@ -6,6 +6,7 @@ import type { TlsSession } from '../mail/tls-session.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
 import type { LaneLimits } from '../shaping/lane-limits.ts';
+import type { MessageGates } from '../shaping/message-gates.ts';
 import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
@@ -14,6 +15,8 @@ import type { Host, Route } from './route.ts';
 
 /** @template Destination the class of the destination that asks. */
 export interface DestinationPorts<Destination> {
+  /** Limits of mail by more than source and site. */
+  readonly gates: Pick<MessageGates, 'take' | 'refusedBy'>;
   readonly arena: Arena;
   readonly config: Config;
   readonly draining: boolean;

@@ -5,6 +5,7 @@
  * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
  * the scheduler hands over.
  */
+import type { EgressSource } from '../egress/egress.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
@@ -19,16 +20,13 @@ import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
 import { LaneSessions } from './lane-sessions.ts';
-import { LaneShare } from './lane-share.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
-import type { Host, Route } from './route.ts';
-import type { Source } from './source.ts';
+import { type Host, type Route, reachableFrom } from './route.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
-  readonly share: LaneShare;
   readonly #ready = new Deque<Attempt>();
   readonly #sessions = new LaneSessions();
   readonly #dials: Dials;
@@ -42,16 +40,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
+  #gatedUntilMs = 0;
   readonly #pace = new Pace();
 
-  constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
+  constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
-    this.share = new LaneShare({
-      now: () => this.now(),
-      enter: (site) => ports.enter(this, site),
-      release: (limits) => ports.release(limits),
-      at: (atMs) => ports.pumpAt(this, atMs),
-    });
     this.#suspension = new Suspension(ports);
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
@@ -77,7 +70,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   async #route(): Promise<Route> {
-    const route = await this.ports.route(this.key);
+    const route = reachableFrom(this.source, await this.ports.route(this.key));
     const site = route.kind === 'hosts' ? route.site : undefined;
     // Most routes of a config without MX destinations never wait here.
     if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
@@ -131,10 +124,17 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     return this.#suspension.forgettable && !this.#hosts.remembers;
   }
 
+  /** Whether mail had better leave from another source now. */
+  get isClosed(): boolean {
+    return this.share.isClosed || (this.source.proxy !== null && this.#suspension.active);
+  }
+
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
-    else if (this.share.isClosed) this.#deferLimited(attempt);
+    else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
+    else if (this.#isGated(attempt))
+      this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
@@ -257,7 +257,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
-    else this.#pace.slowDown(scope, this.now());
+    else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
   }
 
   works({ host }: ClientSession): void {
@@ -423,13 +423,22 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   /** A limit of the site lets nothing through for some time: what waits goes back to the queue. */
   #giveUp(): void {
-    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt);
+    const { closedUntilMs, closedBy } = this.share;
+    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt, closedUntilMs, closedBy);
     this.#detours.finishAll();
   }
 
-  #deferLimited(attempt: Attempt): void {
-    attempt.notBeforeMs = this.share.closedUntilMs;
-    this.#end(attempt, deferred('limit_reached', null, this.share.closedBy));
+  #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
+    attempt.notBeforeMs = untilMs;
+    this.#end(attempt, deferred('limit_reached', null, by));
+  }
+
+  /** Whether a limit of its tenant, campaign or sender's domain keeps it from the site for now. */
+  #isGated({ job }: Attempt): boolean {
+    const site = this.share.limits?.site.key;
+    if (site === undefined) return false;
+    this.#gatedUntilMs = this.ports.gates.take(site, job, this.now());
+    return this.#gatedUntilMs > 0;
   }
 
   #decide(attempt: Attempt, outcome: Outcome): void {

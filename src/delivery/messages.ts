@@ -9,6 +9,7 @@ import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { Gate } from '../shaping/message-gates.ts';
 import type { ShapingData } from '../shaping/shaping-data.ts';
 import type { SigningTable } from '../signing/table.ts';
 
@@ -65,9 +66,13 @@ export type ToDelivery =
   /** A reload. `replies` is null where the rules before stay. */
   | { type: 'config'; config: Config; shaping: ShapingData; replies: readonly RulesText[] | null }
   | { type: 'limit-slots'; slots: SlotOf[] }
+  /** All limits of mail by more than source and site. */
+  | { type: 'gates'; gates: readonly Gate[] }
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Sources whose address is not on this host. */
+  | { type: 'sources'; missing: string[] }
   /** Which keys sign from now on; null: nothing is signed. */
   | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */

@@ -1,7 +1,14 @@
 /** Makes outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
 import { printable } from '../base/printable.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
-import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
+import type { Job } from '../mail/job.ts';
+import {
+  type BounceReason,
+  DEADLINE_PASSED,
+  type DeferralReason,
+  type Outcome,
+  type PeerReply,
+} from '../mail/outcome.ts';
 import { type Peer, peerText } from '../mail/peer.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
@@ -89,6 +96,13 @@ export function unsigned({ kind, detail }: { kind: 'defer' | 'bounce'; detail: s
 /** What is said of a message whose deadline is over. */
 export const deadlineText = (deadlineMs: number): string =>
   `its deadline was ${new Date(deadlineMs).toISOString()}`;
+
+/** The outcome of a job whose message has a deadline that is over; else null. @param wall the time of day. */
+export function pastDeadline({ attributes, attempts }: Job, wall: () => number): Outcome | null {
+  const deadlineMs = attributes?.deadlineMs;
+  if (deadlineMs === undefined || wall() < deadlineMs) return null;
+  return bounced(DEADLINE_PASSED, '5.4.7', `${deadlineText(deadlineMs)}, after ${attempts} attempts`);
+}
 
 /** The command that a reply answers. */
 export type Asked = 'greeting' | 'hello' | 'MAIL' | 'RCPT' | 'DATA' | 'content';

@@ -1,5 +1,6 @@
 /** What the sender of a delivery thread asks of its thread, and tells it. */
 import type { Config } from '../config/schema.ts';
+import type { Egress } from '../egress/egress.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
@@ -8,6 +9,7 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { MessageGates } from '../shaping/message-gates.ts';
 import type { ThreadLimits } from '../shaping/thread-limits.ts';
 import type { Attempt } from './attempt.ts';
 import type { DialogReader } from './client/transcript.ts';
@@ -48,6 +50,7 @@ export interface SenderPorts {
   /** Makes the reactor with the given callback, for at most `maxConnections`. */
   createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
   createRouter(config: Config): Router;
+  createEgress(config: Config): Egress;
   dsn: DsnWriter;
   /** Where attempts are noted while they are under way; absent: nowhere. */
   begun?: BegunSlots;
@@ -65,6 +68,8 @@ export interface SenderPorts {
   signing?: SigningPort;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
+  /** Limits of mail by more than source and site; absent: there are none. */
+  gates?: Pick<MessageGates, 'take' | 'refusedBy'>;
   /** Limits of sites; absent: routes name no sites. */
   limits?: Pick<ThreadLimits, 'belongs' | 'enter' | 'release'>;
   /** Who reads the dialog of this connection; absent, or null: nobody. */

@@ -103,6 +103,8 @@ export class Settler {
       dsns: [],
       delayNotified: job.delayNotified,
     };
+    if (attempt.site !== '') result.site = attempt.site;
+    if (attempt.source !== '') result.source = attempt.source;
     if (job.messageId !== undefined) result.messageId = job.messageId;
     if (job.user !== undefined) result.user = job.user;
     if (job.attributes !== undefined) result.attributes = job.attributes;

@@ -10,6 +10,7 @@ import { LineBudget } from '../base/calm-log.ts';
 import type { Log, LogEvent, LogLine } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { Egress } from '../egress/egress.ts';
 import { ThreadReplies } from '../feedback/thread-replies.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { readJobs } from '../mail/job-wire.ts';
@@ -19,6 +20,7 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { MessageGates } from '../shaping/message-gates.ts';
 import { ThreadLimits } from '../shaping/thread-limits.ts';
 import { SigningDesk } from '../signing/desk.ts';
 import type { Attempt } from './attempt.ts';
@@ -93,6 +95,7 @@ const sts = start.config.delivery.mta_sts.enabled
     })
   : undefined;
 
+const gates = new MessageGates();
 const limits = new ThreadLimits(start.shaping, {
   table: start.limits,
   post: (news) => port.postMessage({ type: 'limit-keys', news } satisfies FromDelivery),
@@ -166,6 +169,7 @@ const sender: Sender = new Sender({
     return reactor;
   },
   createRouter,
+  createEgress: (config) => new Egress(config),
   dsn: new DsnWriter({
     arena,
     ids,
@@ -183,6 +187,7 @@ const sender: Sender = new Sender({
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   classify: (reply) => replies.classify(reply),
   random: Math.random,
+  gates,
   limits,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
@@ -214,6 +219,12 @@ port.on('message', (message: ToDelivery) => {
       limits.reconfigure(message.shaping);
       replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'sources':
+      sender.setMissingSources(message.missing);
+      break;
+    case 'gates':
+      gates.set(message.gates);
       break;
     case 'limit-slots':
       limits.slots(message.slots);

@@ -39,6 +39,7 @@ interface Hint {
 
 /** An expression, and which of its sets of tokens were found. */
 interface Tried {
+  rule: number;
   compiled: Expression['compiled'];
   /** A bit for each set; all of them, and those found in the text of this number. */
   all: number;
@@ -66,6 +67,8 @@ export class ReplyClassifier {
   #enhanced = 0;
   #provider = '';
   #first = 0;
+  /** Expressions that may match. */
+  readonly #candidates: Tried[] = [];
 
   constructor({ rules, providers }: ReplyRules) {
     this.#rules = rules;
@@ -119,7 +122,9 @@ export class ReplyClassifier {
     this.#enhanced = numberOf(enhanced) || numberWithin(text, code);
     this.#provider = provider;
     this.#first = this.#rules.length;
+    this.#candidates.length = 0;
     this.#finder.find(text, this.#consider);
+    this.#tryCandidates();
     for (const rule of this.#always) {
       if (rule >= this.#first) break;
       if (this.#admits(rule)) this.#first = rule;
@@ -135,13 +140,24 @@ export class ReplyClassifier {
         tried.textNumber = this.#texts;
         tried.found = 0;
       }
-      // The last of its sets to be found has it tried, once.
+      // The last of its sets to be found makes it a candidate, once.
       const before = tried.found;
       tried.found |= set;
-      if (tried.found !== tried.all || before === tried.all || !tried.compiled.test(this.#text)) return;
+      if (tried.found === tried.all && before !== tried.all) this.#candidates.push(tried);
+      return;
     }
     this.#first = rule;
   };
+
+  /** An expression is dear: of those that could match, the first in the order of rules goes first, and may be the last. */
+  #tryCandidates(): void {
+    const candidates = this.#candidates;
+    if (candidates.length > 1) candidates.sort(byRule);
+    for (const { rule, compiled } of candidates) {
+      if (rule >= this.#first) return;
+      if (compiled.test(this.#text)) this.#first = rule;
+    }
+  }
 
   #admits(index: number): boolean {
     const { provider, codes, enhanced } = this.#rules[index] as ReplyRule;
@@ -153,11 +169,13 @@ export class ReplyClassifier {
   }
 }
 
+const byRule = (a: Tried, b: Tried): number => a.rule - b.rule;
+
 function hintsOf(pattern: Pattern | null, rule: number): Hint[] {
   if (pattern === null) return [];
   const plain = pattern.plain.map((token) => ({ token, rule, tried: null, set: 0 }));
   const tried = pattern.expressions.flatMap(({ tokens, compiled }) => {
-    const one: Tried = { compiled, all: 2 ** tokens.length - 1, found: 0, textNumber: 0 };
+    const one: Tried = { rule, compiled, all: 2 ** tokens.length - 1, found: 0, textNumber: 0 };
     return tokens.flatMap((set, i) => set.map((token) => ({ token, rule, tried: one, set: 2 ** i })));
   });
   return [...plain, ...tried];

@@ -18,6 +18,7 @@ export class ThreadReplies {
   #isStale = true;
   readonly #failed: (error: unknown) => void;
   readonly #unknown: UnknownReplies;
+  readonly #counted = new WeakSet<PeerReply>();
 
   /** @param failed is told when the rules are wrong. */
   constructor(texts: readonly RulesText[], kept: number, failed: (error: unknown) => void) {
@@ -39,7 +40,11 @@ export class ThreadReplies {
     const classifier = this.#current();
     const provider = classifier.providerOf(reply.peer.host);
     const verdict = classifier.classify(reply, provider);
-    if (verdict.class === 'unknown') this.#unknown.add(reply, provider);
+    // A session may ask of one reply several times.
+    if (verdict.class === 'unknown' && !this.#counted.has(reply)) {
+      this.#counted.add(reply);
+      this.#unknown.add(reply, provider);
+    }
     return verdict;
   }
 

@@ -30,6 +30,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   tls_failed: { status: '7.5', whose: 'peer', pause: 'schedule' },
   auth_failed: { status: '7.8', whose: 'peer', pause: 'schedule' },
   destination_suspended: { status: '4.1', whose: 'ours', pause: 'age' },
+  suppression_unknown: { status: '3.0', whose: 'ours', pause: 'moment' },
   suspended: { status: '3.2', whose: 'ours', pause: 'none' },
   limit_reached: { status: '4.5', whose: 'ours', pause: 'moment' },
   hand_off_released: { status: '3.2', whose: 'ours', pause: 'moment' },

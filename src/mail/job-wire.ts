@@ -24,9 +24,9 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
   );
   writeRecipients(wire, job.recipients);
-  const { ret, envid, submitter, user, suspicion, operatorText, attributes } = job;
-  const isPlain =
-    (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes) === undefined;
+  const { ret, envid, submitter, user, suspicion, operatorText, attributes, suppressed } = job;
+  const rare = ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText ?? attributes ?? suppressed;
+  const isPlain = rare === undefined;
   wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
   if (!isPlain) writeRare(wire, job);
 }
@@ -64,7 +64,9 @@ function writeRare(wire: Wire, job: Job): void {
     job.user ?? null,
     job.suspicion ?? null,
     job.operatorText ?? null,
+    job.suppressed?.length ?? null,
   );
+  for (const { seq, detail } of job.suppressed ?? []) wire.push(seq, detail);
   writeAttributes(wire, job.attributes);
 }
 
@@ -81,6 +83,9 @@ function readRare(r: WireReader, job: Job): void {
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
+  const suppressed = r.optional<number>();
+  if (suppressed !== null)
+    job.suppressed = Array.from({ length: suppressed }, () => ({ seq: r.number(), detail: r.text() }));
   const attributes = takeAttributes(r);
   if (attributes !== undefined) job.attributes = attributes;
 }
@@ -93,7 +98,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid, attributes } = result;
+  const { times, tls, user, envid, attributes, source } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -112,11 +117,11 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid ?? attributes) === undefined;
-  wire.push(result.messageId ?? null, isPlain ? 0 : 1);
+  const isPlain = tls === undefined && (user ?? envid ?? attributes ?? source) === undefined;
+  wire.push(result.messageId ?? null, result.site ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
   writeAttributes(wire, attributes);
-  wire.push(user ?? null, envid ?? null, tls?.version ?? null);
+  wire.push(source ?? null, user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
 
@@ -137,9 +142,13 @@ function readResult(r: WireReader): AttemptResult {
   };
   const messageId = r.optional<string>();
   if (messageId !== null) result.messageId = messageId;
+  const site = r.optional<string>();
+  if (site !== null) result.site = site;
   if (r.number() === 0) return result;
   const attributes = takeAttributes(r);
   if (attributes !== undefined) result.attributes = attributes;
+  const source = r.optional<string>();
+  if (source !== null) result.source = source;
   const user = r.optional<string>();
   if (user !== null) result.user = user;
   const envid = r.optional<string>();

@@ -59,6 +59,8 @@ export interface Job {
   suspicion?: number;
   /** What an operator said of recipients that are to be ended (key `fail:…`); absent: nothing. */
   operatorText?: string;
+  /** Recipients that are on the suppression list, and what it says of them; absent: none. */
+  suppressed?: { seq: number; detail: string }[];
   recipients: JobRecipient[];
 }
 
@@ -80,6 +82,10 @@ export interface AttemptResult {
   /** Attempts made, this one included. */
   attempts: number;
   reversePath: string;
+  /** The site it went to (shaping/sites.ts); absent where none is known, or the operator chose the hosts. */
+  site?: string;
+  /** Name of the source it left from; absent for the default one. */
+  source?: string;
   /** As in the Job. */
   messageId?: string;
   user?: string;

@@ -33,6 +33,8 @@ export type DeferralReason =
   | 'destination_suspended'
   /** A rule of an operator holds it (mail/suspension.ts). */
   | 'suspended'
+  /** Whether it is on the suppression list cannot be found out now. */
+  | 'suppression_unknown'
   | 'limit_reached'
   | 'hand_off_released'
   | 'lease_lapsed'
@@ -61,6 +63,8 @@ export type BounceReason =
   | 'expired'
   | typeof DEADLINE_PASSED
   | 'retry_disabled'
+  /** It is on the suppression list: nothing was sent. */
+  | 'suppressed'
   | typeof FAILED_BY_OPERATOR;
 
 /** Reason of recipients whose message has passed its deadline (mail/attributes.ts). */

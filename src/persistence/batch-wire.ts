@@ -9,6 +9,7 @@ import type {
   Settlement,
 } from '../database/database.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+import type { SuppressionOrder } from '../mail/suppression.ts';
 
 /** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {
@@ -61,6 +62,16 @@ function encodeSettlement(wire: Wire, settlement: Settlement): void {
     wire.push(kind, reason, detail);
     encodeSeqs(wire, seqs);
   }
+  encodeSuppressed(wire, settlement.suppressed);
+}
+
+function encodeSuppressed(wire: Wire, orders: readonly SuppressionOrder[] = []): void {
+  wire.push(orders.length);
+  for (const order of orders) {
+    const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = order;
+    wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
+    wire.push(order.after, order.withinMs);
+  }
 }
 
 function encodeSeqs(wire: Wire, seqs: number[]): void {
@@ -101,7 +112,7 @@ function decodePlan(r: WireReader): OutboxPlan {
 }
 
 function decodeSettlement(r: WireReader): Settlement {
-  return {
+  const settlement: Settlement = {
     queueId: r.text(),
     destination: r.text(),
     fence: r.number(),
@@ -110,7 +121,23 @@ function decodeSettlement(r: WireReader): Settlement {
     delayNotified: r.number() === 1,
     groups: r.list(decodeGroup),
   };
+  const suppressed = r.list(decodeSuppressed);
+  if (suppressed.length > 0) settlement.suppressed = suppressed;
+  return settlement;
 }
+
+const decodeSuppressed = (r: WireReader): SuppressionOrder => ({
+  tenant: r.text(),
+  target: r.text(),
+  scope: r.text(),
+  reason: r.text(),
+  source: r.text() as SuppressionOrder['source'],
+  detail: r.text(),
+  createdAtMs: r.number(),
+  expiresAtMs: r.optional<number>(),
+  after: r.number(),
+  withinMs: r.number(),
+});
 
 function decodeGroup(r: WireReader): SettleGroup {
   const kind = r.text() as SettleGroup['kind'];

@@ -36,6 +36,7 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
 import { rowsOfLines } from '../mail/queue-lines.ts';
 import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
+import type { SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
@@ -265,6 +266,14 @@ export class DatabaseClient implements Database {
 
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
     return this.#again({ kind: 'exchangeRules', news, digest });
+  }
+
+  /** Asks the suppression list of this queue. @param file of another process's queue, instead of ours. */
+  suppression<A extends SuppressionAsk>(
+    ask: A,
+    file: string | null = null,
+  ): Promise<SuppressionAnswers[A['op']]> {
+    return this.#again({ kind: 'suppression', ask, file }) as Promise<SuppressionAnswers[A['op']]>;
   }
 
   async ping(): Promise<void> {

@@ -10,10 +10,12 @@ import type { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
+import type { SuppressionNotes } from '../database/database.ts';
 import type { QueueDatabase } from '../database/queue-database.ts';
 import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import { openConnection } from '../database/sqlite/connection.ts';
 import { SqliteDatabase } from '../database/sqlite/sqlite-database.ts';
+import { SuppressionFile } from '../database/sqlite/suppression-file.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { Arena } from '../native.ts';
 import { DatabaseStorage } from '../storage/database-storage.ts';
@@ -42,6 +44,8 @@ export interface QueueThreadOptions {
   readOnly?: boolean;
   /** Is given what the storage has to tell the operator. */
   say?: SayNote;
+  /** Is told of entries of the suppression list. */
+  suppressed?: SuppressionNotes;
 }
 
 export function routeTable(config: Config): RouteTable {
@@ -100,6 +104,8 @@ export class QueueThread {
   readonly #databases = new Map<number, QueueDatabase | Promise<QueueDatabase>>();
   /** The storage of each shard on servers; the sqlite database has its own. */
   readonly #storages = new Map<number, Storage>();
+  /** The suppression lists in the queues of other processes, by their files. */
+  readonly #suppressions = new Map<string, SuppressionFile>();
 
   constructor(options: QueueThreadOptions) {
     this.#options = options;
@@ -112,6 +118,8 @@ export class QueueThread {
     try {
       if (task.kind === 'close') return answer(await this.close(), null, null);
       if (task.kind === 'sweep') return answer(await this.#sweep(), null, null);
+      if (task.kind === 'suppression' && task.file !== null)
+        return answer(this.#suppressionsIn(task.file).answer(task.ask), null, null);
       database = await this.#open(shard);
       return answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
@@ -119,6 +127,15 @@ export class QueueThread {
       if (fault.code === 'database_unavailable') this.#drop();
       return answer(null, fault, database);
     }
+  }
+
+  #suppressionsIn(file: string): SuppressionFile {
+    let list = this.#suppressions.get(file);
+    if (list === undefined) {
+      list = new SuppressionFile(file, this.#options.suppressed ?? null);
+      this.#suppressions.set(file, list);
+    }
+    return list;
   }
 
   #open(shard: number): QueueDatabase | Promise<QueueDatabase> {
@@ -173,11 +190,12 @@ export class QueueThread {
   }
 
   #rowOptions() {
-    const { config } = this.#options;
+    const { config, suppressed } = this.#options;
     return {
       routes: routeTable(config),
       keepDeliveredMs: config.queue.keep_delivered_ms,
       keepFailedMs: keepsFailed(config.queue) ? config.queue.keep_failed_ms : 0,
+      ...(suppressed === undefined ? {} : { suppressed }),
     };
   }
 
@@ -206,6 +224,8 @@ export class QueueThread {
         return database.journalMark(task.journal);
       case 'exchangeRules':
         return database.exchangeRules(task.news, task.digest);
+      case 'suppression':
+        return database.suppression(task.ask);
       case 'ping':
         return database.ping().then(() => null);
       case 'backlog':
@@ -287,6 +307,8 @@ export class QueueThread {
     this.#databases.clear();
     const storages = [...this.#storages.values()];
     this.#storages.clear();
+    for (const list of this.#suppressions.values()) list.close();
+    this.#suppressions.clear();
     await Promise.all(databases.map(async (database) => (await database).close()));
     await Promise.all(storages.map((storage) => storage.close()));
     return null;

@@ -27,6 +27,7 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
+import type { SuppressionAnswer, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';
@@ -40,6 +41,8 @@ export interface PersistenceStart {
   spillDir: string;
   /** 'node#life': names this process in leases and commits of servers. */
   owner?: string;
+  /** The file of feedback/suppression-filter.ts. */
+  suppressionFilter?: string;
   /** Connections to one server that a thread of the pool may have. */
   connections?: number;
 }
@@ -55,6 +58,8 @@ export type Task =
   | { kind: 'shardsOfUsers'; users: string[] }
   | { kind: 'journalMark'; journal: string }
   | { kind: 'exchangeRules'; news: SuspensionRule[]; digest: string }
+  /** file: of another process's queue, instead of ours. */
+  | { kind: 'suppression'; ask: SuppressionAsk; file: string | null }
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
@@ -97,6 +102,7 @@ export interface TaskResults {
   shardsOfUsers: (string | null)[];
   journalMark: { mark: JournalMark; queue: string };
   exchangeRules: RulesAnswer;
+  suppression: SuppressionAnswer;
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];

@@ -1,6 +1,7 @@
 /** Entry of a thread of the persistence pool (piscina): one task in, one answer out. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attachArena } from '../native.ts';
+import { SuppressionFilter } from '../feedback/suppression-filter.ts';
+import { attachArena, mapSharedMemory } from '../native.ts';
 import { QueueThread } from './queue-thread.ts';
 import type { Answer, PersistenceStart, Task } from './tasks.ts';
 
@@ -8,6 +9,9 @@ const start = workerData as PersistenceStart;
 const thread = new QueueThread({
   ...start,
   arena: attachArena(start.arena, start.spillDir),
+  ...(start.suppressionFilter === undefined
+    ? {}
+    : { suppressed: new SuppressionFilter(start.suppressionFilter, { map: mapSharedMemory }) }),
   say: (note) => parentPort?.postMessage(note),
 });
 

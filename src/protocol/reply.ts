@@ -88,6 +88,7 @@ const TABLE = {
   auth_required: [530, '5.7.0', 'Authentication required'],
   auth_invalid: [535, '5.7.8', 'Authentication credentials invalid'],
   auth_needs_tls: [538, '5.7.11', 'Encryption required for authentication'],
+  recipient_suppressed: [550, '5.7.1', 'Recipient is on the suppression list'],
   relay_denied: [550, '5.7.1', 'Relaying denied'],
   bare_newline: [550, '5.6.11', 'Bare CR or bare LF in the content'],
   nul_content: [550, '5.6.0', 'NUL in the content'],

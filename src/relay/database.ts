@@ -13,6 +13,7 @@ import { NodeClaim } from '../database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import type { ShardSetup } from '../database/shard-setup.ts';
 import { ShardedDatabase } from '../database/sharded-database.ts';
+import type { SuppressionPart } from '../feedback/suppression-book.ts';
 import { PROCESS_SLOTS } from '../mail/queue-id.ts';
 import type { QueueFile } from '../mail/queue-stats.ts';
 import { DatabaseClient, startPool, type TaskPool } from '../persistence/database-client.ts';
@@ -22,6 +23,7 @@ import { noArena } from '../persistence/stopped-queue.ts';
 import { RETURNED, type StorageNote } from '../storage/notes.ts';
 import type { ProcessPlace } from './place.ts';
 import { StorageFaults } from './storage-faults.ts';
+import { hostFilterPath, partsOfFiles, partsOfShards } from './suppression-parts.ts';
 
 /** A process that was not seen for this many leases has lost its slot; never sooner than after MIN_STALE_MS. */
 const STALE_LEASES = 10;
@@ -60,6 +62,8 @@ export interface RelayDatabase {
   freeConnections(): number | null;
   /** Shards of these users, in order (router "table"). */
   shardsOfUsers(users: string[]): Promise<(number | null)[]>;
+  /** The tables of the suppression list. */
+  suppressions(): readonly SuppressionPart[];
   /** A number for this process that no other on this queue has; part of its queue ids. */
   enroll(): Promise<number>;
   /** Tells the others that this process still has its number; false: another has it by now. */
@@ -72,7 +76,7 @@ export interface RelayDatabaseOptions {
   spillDir: string;
   gauges: Gauges;
   log: Log;
-  place: Pick<ProcessPlace, 'process'>;
+  place: Pick<ProcessPlace, 'process' | 'eventsDir'>;
   begun: BegunRows;
   kept: KeptResults;
   /** A shard is back: results and lease renewals of its rows are to be written before anything else. */
@@ -87,7 +91,8 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
   if (database.driver !== 'sqlite') return openServers(options);
   const storageFaults = new StorageFaults();
   const say = sayTo(options, storageFaults);
-  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say }));
+  const suppressionFilter = hostFilterPath(place);
+  const client = new DatabaseClient(startPool({ config, arena, spillDir, suppressionFilter }, { say }));
   return {
     database: client,
     shards: null,
@@ -100,13 +105,14 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     compact: () => client.compact(),
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
+    suppressions: partsOfFiles(database.path, place.process, client),
     enroll: async () => place.process,
     stayEnrolled: async () => true,
   };
 }
 
 function openServers(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir, gauges, log, begun, kept, returned } = options;
+  const { config, arena, spillDir, gauges, log, place, begun, kept, returned } = options;
   const storageFaults = new StorageFaults();
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
@@ -115,7 +121,14 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
   const tableShard = database.driver === 'mysql_distributed' ? (database.router.table_shard ?? null) : null;
   const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
   const pool = startPool(
-    { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
+    {
+      config,
+      arena,
+      spillDir,
+      owner,
+      connections: Math.ceil(largest / threads),
+      suppressionFilter: hostFilterPath(place),
+    },
     { threads, say: sayTo(options, storageFaults) },
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
@@ -143,6 +156,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     close: () => (clients[0] as DatabaseClient).close(),
     sweep: () => (clients[0] as DatabaseClient).sweep(),
   });
+  const parts = partsOfShards(shards);
   return {
     database: shards,
     shards,
@@ -155,6 +169,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     compact: async () => false,
     freeConnections: () => shards.freeConnections,
     shardsOfUsers: (users) => shards.shardsOfUsers(users, tableShard),
+    suppressions: () => parts,
     enroll: () => enroll(shards, config),
     async stayEnrolled() {
       const nowMs = Date.now();

@@ -20,6 +20,7 @@ import { openAgenda } from './scheduling.ts';
 import { Stages } from './stages.ts';
 import { relayStatus } from './status.ts';
 import { stsDir } from './sts.ts';
+import { hostFilterPath } from './suppression-parts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
 
@@ -69,6 +70,7 @@ export class Relay {
       gauges,
       housekeeping,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -80,6 +82,8 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      sources,
+      suppression,
       signing,
       suspensions,
       tls,
@@ -109,7 +113,8 @@ export class Relay {
     };
     const { accepts, policy } = place;
     await logins.start();
-    const session = { ...shared, config: logins.offering(config), policy };
+    const suppressionFilter = hostFilterPath(place);
+    const session = { ...shared, config: logins.offering(config), policy, suppressionFilter };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
@@ -131,9 +136,12 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await sources.start();
+    learning.start();
     await signing.start();
     await suspensions.rules.load();
     suspensions.rules.start();
+    suppression.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -254,6 +262,7 @@ export class Relay {
       housekeeping,
       intake,
       journal,
+      learning,
       leases,
       log,
       logins,
@@ -261,9 +270,11 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      sources,
       signing,
       stsRefresh,
       suspects,
+      suppression,
       suspensions,
       tls,
       tlsReports,
@@ -281,14 +292,17 @@ export class Relay {
     tls.stop();
     signing.stop();
     stsRefresh?.stop();
+    sources.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
     // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, unsettled.end());
     await journal?.end(LAST_COMMIT_MS);
+    await within(LAST_COMMIT_MS, suppression.stop());
     await scheduler.close();
     leases.stop();
     intake.end();
@@ -302,12 +316,14 @@ export class Relay {
     const {
       deliveries,
       events,
+      learning,
       logins,
       pressure,
       replies,
       sessions,
       shaping,
       shares,
+      sources,
       signing,
       tls,
       tlsReports,
@@ -316,6 +332,7 @@ export class Relay {
     this.#stages.config = config;
     const problems = [...tls.reconfigure(config), ...signing.reconfigure(), ...shaping.reconfigure(config)];
     this.#stages.listener?.reconfigure(config);
+    learning.reconfigure(config);
     pressure.reconfigure(config);
     shares.reconfigure(config);
     logins.reconfigure(config);
@@ -329,6 +346,7 @@ export class Relay {
       shaping: shaping.data,
       replies: wrongRules.length > 0 ? null : replies.texts,
     });
+    void sources.start();
     return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 

@@ -8,7 +8,7 @@ import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
 import { createLimitTable } from '../shaping/limit-table.ts';
 import { readCounts, writeCounts } from '../shaping/saved-counts.ts';
@@ -25,8 +25,12 @@ export interface RelayShapingSetup {
   config: Config;
   place: ProcessPlace;
   log: Log;
+  /** Mail begins to go to a site. */
+  begins(key: LimitKey): void;
   /** A destination was found to belong to the site. */
   belongs(destination: string, site: string): void;
+  /** How many relay processes of all nodes share the limits, as far as this one knows; 1 where it shares with nobody. */
+  sharers(): number;
 }
 
 export class RelayShaping {
@@ -38,18 +42,21 @@ export class RelayShaping {
   #timer: NodeJS.Timeout | null = null;
   #written = '';
   #saidFull = false;
+  #sharers: number;
 
   /** @throws RelayError config_invalid */
   constructor(setup: RelayShapingSetup) {
-    const { config, place } = setup;
+    const { config } = setup;
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping);
+    this.#sharers = this.#countSharers();
     this.keys = new LimitKeys(this.loaded.data, {
       table: this.table,
       now: steadyMs,
-      share: () => 1 / place.processes,
+      share: () => 1 / this.#sharers,
       full: () => this.#full(),
+      begins: (key) => setup.begins(key),
     });
   }
 
@@ -86,7 +93,17 @@ export class RelayShaping {
     return this.keys.take(thread, news);
   }
 
+  #countSharers(): number {
+    const { place, sharers } = this.#setup;
+    return Math.max(place.processes, sharers());
+  }
+
   #look(): void {
+    const sharers = this.#countSharers();
+    if (sharers !== this.#sharers) {
+      this.#sharers = sharers;
+      this.keys.reconfigure(this.data);
+    }
     this.keys.sweep();
     this.#save();
   }

@@ -18,6 +18,7 @@ import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/target.
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
+import { reportOf } from '../egress/source-report.ts';
 import type { Listener } from '../listener/listener.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -46,17 +47,20 @@ import { ReturnedContent } from './content.ts';
 import { relayControl } from './control.ts';
 import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
+import { RelaySources } from './egress.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
+import { Learning } from './learning.ts';
 import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
-import { onlyPlace } from './place.ts';
+import { onlyPlace, threadCount } from './place.ts';
 import { RelayReplies } from './replies.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
 import { RelaySigning } from './signing.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuppression } from './suppression.ts';
 import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
@@ -75,6 +79,7 @@ export class Stages {
   readonly gauges: Gauges = createGauges();
   readonly shares: RelayShares;
   readonly shaping: RelayShaping;
+  readonly learning: Learning;
   readonly begun: BegunFiles;
   readonly suspects: Suspects;
   readonly unsettled: Unsettled;
@@ -90,6 +95,7 @@ export class Stages {
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
   readonly suspensions: RelaySuspensions;
+  readonly suppression: RelaySuppression;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -100,6 +106,7 @@ export class Stages {
   readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
+  readonly sources: RelaySources;
   readonly signing: RelaySigning;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
@@ -126,7 +133,9 @@ export class Stages {
       config,
       place: this.place,
       log: this.log,
+      begins: (key) => this.learning.begins(key),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
+      sharers: () => agenda?.members().all ?? 1,
     });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
@@ -174,6 +183,15 @@ export class Stages {
       log,
       counts: this.rates.counts,
     });
+    this.learning = new Learning({
+      config,
+      place: this.place,
+      log: this.log,
+      events: this.events,
+      shaping: this.shaping,
+      threads: threadCount(config.delivery_threads),
+      postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
+    });
     this.counts = new QueueCounts({
       count: () => this.database.stats(),
       now: () => timeOfDayMs(steadyMs()),
@@ -189,6 +207,16 @@ export class Stages {
       deliver: (jobs) => this.suspects.deliver(jobs),
       settle: (results) => this.#settle(results),
     });
+    this.suppression = new RelaySuppression({
+      config,
+      place: this.place,
+      arena: this.arena,
+      parts: this.queue.suppressions,
+      log,
+      deliver: (jobs) => this.#deliver(jobs),
+      settle: (results) => this.#settle(results),
+      settings: () => this.config,
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -198,7 +226,7 @@ export class Stages {
       arena: this.arena,
       gauges: this.gauges,
       log: this.log,
-      deliver: (jobs) => this.#deliver(jobs),
+      deliver: (jobs) => this.suppression.deliver(jobs),
       held: (destination) => this.suspensions.holds(destination),
       outlook: (site) => this.shaping.keys.outlook(site),
     });
@@ -229,6 +257,7 @@ export class Stages {
       logins: (thread, batch) => this.logins.take(thread, batch),
       closedPeers: (peers) => this.listener?.closedPeers(peers),
       users: (users) => this.queue.shardsOfUsers(users),
+      suppressed: (target) => this.suppression.isSuppressed(target),
       failed: threadFailed,
     });
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
@@ -244,6 +273,13 @@ export class Stages {
         if (this.config.delivery.tls_rpt.enabled) this.tlsReports.take([session]);
       },
     });
+    this.sources = new RelaySources({
+      log,
+      aside,
+      current: () => this.config,
+      asksDns: this.place.process === 0,
+      missing: (missing) => this.deliveries.postAll({ type: 'sources', missing }),
+    });
     this.signing = new RelaySigning({
       log,
       aside,
@@ -252,7 +288,10 @@ export class Stages {
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
-      results: (results) => this.#settle(results),
+      results: (results) => {
+        this.learning.take(results);
+        this.#settle(results);
+      },
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       limitKeys: (thread, news) => this.shaping.take(thread, news),
@@ -294,6 +333,7 @@ export class Stages {
       this.unsettled,
       () => this.config.replies.unknown_kept,
       () => this.#holds(),
+      () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
     );
   }
 
@@ -363,7 +403,11 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
+    this.commits.settle(
+      this.leases
+        .over(this.suspensions.complete(results))
+        .map((result) => this.suppression.learn(toSettleItem(result))),
+    );
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

@@ -95,7 +95,7 @@ export class DsnWriter {
       bySeq ??= new Map(job.recipients.map((recipient) => [recipient.seq, recipient]));
       for (const seq of seqs) {
         const recipient = bySeq.get(seq) as JobRecipient;
-        if (isWanted(recipient.notify, action))
+        if (isWanted(recipient.notify, action) && isTold(recipient.notify, outcome))
           reported.push(this.#line(job, recipient, action, outcome, nowMs));
       }
     }
@@ -164,6 +164,15 @@ function isWanted(given: number, action: DsnRecipient['action']): boolean {
     case 'relayed':
       return (notify & NOTIFY.success) !== 0;
   }
+}
+
+/**
+ * Who is on the suppression list is no news to its sender: there is a report only where the message asks for one, so that a
+ * list with a hundred thousand such addresses does not bring as many reports.
+ */
+function isTold(notify: number, outcome: Outcome): boolean {
+  if (outcome.kind !== 'bounced' || outcome.reason !== 'suppressed') return true;
+  return (notify & NOTIFY.failure) !== 0 && (notify & NOTIFY.stranger) === 0;
 }
 
 /** One DSN before it has its content in the arena. */

@@ -37,7 +37,25 @@ function partsOf(event: ReadEvent): string[] {
     case 'deferred':
     case 'bounced':
     case 'expired':
+    case 'suppressed':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
+    case 'limit_changed':
+      return named(
+        event,
+        'by',
+        'cause',
+        'scope',
+        'value',
+        'site',
+        'messages_per_s',
+        'connections',
+        'messages_per_day',
+        'closed_until',
+        'rule',
+        'action',
+        'ends_at',
+        'refusals',
+      );
     case 'dropped':
       return named(event, 'lines');
     default:

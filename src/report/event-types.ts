@@ -108,9 +108,9 @@ export interface DeferredEvent extends RefusedEvent {
   retry_at: string;
 }
 
-/** The recipient failed for good; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
+/** The recipient failed for good, or was never tried because it is on the suppression list; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
 export interface BouncedEvent extends RefusedEvent {
-  type: 'bounced' | 'expired';
+  type: 'bounced' | 'expired' | 'suppressed';
   reason: BounceReason;
   detail: string;
 }
@@ -136,6 +136,39 @@ export interface RemovedEvent extends EntryEvent {
   by: string;
 }
 
+/** A limit that was learned, that a plan or a rule sets, is another one now. */
+export interface LimitChangedEvent extends Common {
+  type: 'limit_changed';
+  by: 'adaptive' | 'warmup' | 'rule';
+  cause: string;
+  /** What it is for: `source`, `return_path_domain`, `tenant`, `campaign`, `provider`. */
+  scope: string;
+  value: string;
+  site: string;
+  /** null: no limit. */
+  messages_per_s?: number | null;
+  messages_per_s_before?: number | null;
+  connections?: number | null;
+  connections_before?: number | null;
+  /** Nothing goes before. */
+  closed_until?: string;
+  /** Of a warm-up: the plan of the day, and the step it is, from 1. */
+  messages_per_day?: number | null;
+  step?: number;
+  /** Of a rule. */
+  rule?: string;
+  action?: string;
+  ends_at?: string;
+  matched?: number;
+  of?: number;
+  /** How many refusals there were since the change before. */
+  refusals?: number;
+  /** The last of them, or what an operator said. */
+  reply?: string;
+  /** true: `adaptive.mode` is observe, so it holds nothing back. */
+  observed?: boolean;
+}
+
 /** Lines that could not be written (disk full). */
 export interface DroppedEvent extends Common {
   type: 'dropped';
@@ -149,4 +182,5 @@ export type DeliveryEvent =
   | BouncedEvent
   | RemovedEvent
   | HeldEvent
+  | LimitChangedEvent
   | DroppedEvent;

@@ -16,7 +16,7 @@ import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
-import type { DeliveryEvent } from './event-types.ts';
+import type { DeliveryEvent, LimitChangedEvent } from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
@@ -131,6 +131,14 @@ export class EventLog {
     for (const recipient of entry.recipients) this.#tell(`${head}${quote(recipient)}}\n`);
   }
 
+  /** A limit is another one now. It is no fate of mail, so `log.mail` has no line of it. */
+  limitChanged(change: Omit<LimitChangedEvent, 'type' | 'time' | 'node'>): void {
+    if (!this.#written) return;
+    const time = new Date(this.#now()).toISOString();
+    const event: LimitChangedEvent = { type: 'limit_changed', time, node: this.#node, ...change };
+    this.#file.append(`${printableJson(JSON.stringify(event))}\n`);
+  }
+
   #tell(line: string): void {
     if (this.#written) this.#file.append(line);
     if (this.#copied) this.#mail.copy(line);
@@ -180,7 +188,9 @@ const quote = (text: string): string =>
 const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
-  return outcome.kind === 'bounced' && isExpiry(outcome.reason) ? 'expired' : outcome.kind;
+  if (outcome.kind !== 'bounced') return outcome.kind;
+  if (isExpiry(outcome.reason)) return 'expired';
+  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {

@@ -14,6 +14,7 @@ const NAMES = {
   deferred: 'mail.deferred',
   bounced: 'mail.bounced',
   expired: 'mail.expired',
+  suppressed: 'mail.suppressed',
   removed: 'mail.removed',
   held: 'mail.held',
 } as const;
@@ -42,7 +43,7 @@ export class MailLines {
       this.#left++;
       return;
     }
-    const event = JSON.parse(line) as Exclude<DeliveryEvent, { type: 'dropped' }>;
+    const event = JSON.parse(line) as Exclude<DeliveryEvent, { type: 'dropped' | 'limit_changed' }>;
     this.#log.info(NAMES[event.type], { queue_id: event.queue_id, line: eventText({ ...event }) });
   }
 

@@ -18,6 +18,7 @@ import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
 import type { Submissions } from './submissions.ts';
+import type { SuppressedRecipients } from './suppressed.ts';
 import type { Transcript } from './transcript.ts';
 import type { VerbTable } from './verb.ts';
 
@@ -85,6 +86,8 @@ export interface SessionContext {
   readonly readClock: () => void;
   /** This and all that follow are replaced when the configuration is reloaded. */
   settings: SessionSettings;
+  /** null: recipients on the suppression list are taken. */
+  suppressed: SuppressedRecipients | null;
   relayPolicy: RelayPolicy;
   postmaster: Postmaster;
   classes: RecipientClasses;

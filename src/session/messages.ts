@@ -14,6 +14,8 @@ export interface SessionThreadStart {
   policy: PolicyPlace;
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
+  /** The file of feedback/suppression-filter.ts. */
+  suppressionFilter?: string;
   /** See QueueIds. */
   notBeforeMs: number;
 }
@@ -29,6 +31,8 @@ export type FromSession =
   | ({ type: 'logins' } & LoginBatch)
   /** Users whose shard is asked for (router "table"). */
   | { type: 'users'; users: string[] }
+  /** Is this target on the suppression list? */
+  | { type: 'suppressed'; id: number; target: string }
   | { type: 'drained' };
 
 export interface LoginBatch {
@@ -44,6 +48,7 @@ export type ToSession =
   /** Pairs ticket, verdict. */
   | { type: 'verdicts'; pairs: number[] }
   | { type: 'login'; answer: AuthAnswer }
+  | { type: 'suppressed'; id: number; isSuppressed: boolean }
   /** Shards of the users, in order; null for a user not in user_shards, or for all when it could not be asked. */
   | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
   /** New values of what can change live. */

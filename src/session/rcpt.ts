@@ -38,10 +38,17 @@ export const rcpt: Verb<RcptCommand> = {
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
 
-  screen({ policy, state }, { path }) {
+  screen({ policy, state, context }, { path }) {
     if (state.phase !== 'envelope') return null;
     const { reversePath } = state.transaction.envelope;
-    return policy.recipient(reversePath, path.address, path.domain);
+    const answer = policy.recipient(reversePath, path.address, path.domain);
+    const { suppressed } = context;
+    // Reports go to whom they concern.
+    if (suppressed === null || reversePath === '') return answer;
+    if (answer === null) return suppressed.look(path.address);
+    return answer instanceof Promise
+      ? answer.then((verdict) => verdict ?? suppressed.look(path.address))
+      : answer;
   },
 
   apply(session, { path, parameters }) {

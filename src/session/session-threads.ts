@@ -13,6 +13,8 @@ export interface SessionThreadsPorts {
   logins(thread: number, batch: LoginBatch): void;
   /** Shards of these users, in order. */
   users(users: string[]): Promise<(number | null)[]>;
+  /** Whether the target is on the suppression list. */
+  suppressed(target: string): Promise<boolean>;
   /** A thread died. That is our own fault; the process must not go on. */
   failed(error: Error): void;
 }
@@ -52,6 +54,13 @@ export class SessionThreads {
         const answer = (shards: (number | null)[] | null): void =>
           this.#threads.post(thread, { type: 'shards', users, shards });
         this.#ports.users(users).then(answer, () => answer(null));
+        break;
+      }
+      case 'suppressed': {
+        const { id, target } = message;
+        const answer = (isSuppressed: boolean): void =>
+          this.#threads.post(thread, { type: 'suppressed', id, isSuppressed });
+        this.#ports.suppressed(target).then(answer, () => answer(false));
         break;
       }
       case 'logins':

@@ -13,6 +13,7 @@ import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { ContentAccount } from '../policy/content-account.ts';
@@ -31,6 +32,7 @@ import { ReactorServer } from './reactor-server.ts';
 import { hasAuth, lineLimitBytes, settingsOf } from './settings.ts';
 import { ShardRouter } from './shard-router.ts';
 import { Submissions } from './submissions.ts';
+import { SuppressedRecipients } from './suppressed.ts';
 import { Transcript } from './transcript.ts';
 import { createVerbs } from './verbs.ts';
 
@@ -70,6 +72,12 @@ const reactor = createReactor({
   onTurn: (count) => onTurn(count),
 });
 
+const filter =
+  start.suppressionFilter === undefined
+    ? null
+    : new SuppressionFilter(start.suppressionFilter, { map: mapSharedMemory });
+const recipients = new SuppressedRecipients((hash) => filter?.mayHold(hash) ?? true, post);
+
 const context: SessionContext = {
   port: reactor,
   arena,
@@ -104,11 +112,15 @@ onTurn = (count) => server.onTurn(count);
 /** What a reload replaces; sessions open now keep their answer to who may relay. */
 function reloadable(
   from: Config,
-): Pick<SessionContext, 'settings' | 'relayPolicy' | 'postmaster' | 'classes' | 'policyOf' | 'transcript'> {
+): Pick<
+  SessionContext,
+  'settings' | 'suppressed' | 'relayPolicy' | 'postmaster' | 'classes' | 'policyOf' | 'transcript'
+> {
   const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
   const policy = new Policy(from, { gate, memory, log: clientsLog, clock: policyClock });
   return {
     settings: settingsOf(from),
+    suppressed: from.suppression.at_rcpt === 'refuse' ? recipients : null,
     relayPolicy,
     postmaster: new Postmaster(from),
     classes: new RelayClasses(relayPolicy),
@@ -124,6 +136,9 @@ main.on('message', (message: ToSession) => {
   switch (message.type) {
     case 'verdicts':
       server.verdicts(message.pairs);
+      break;
+    case 'suppressed':
+      recipients.answered(message.id, message.isSuppressed);
       break;
     case 'login':
       server.login(message.answer);

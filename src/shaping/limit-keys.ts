@@ -4,7 +4,7 @@
  * control). Slots are few and keys come and go: one that nobody uses, and whose counts have run down, is given away.
  */
 import { type LimitKey, type LimitNews, limitKeyText, type SlotOf } from './limit-key.ts';
-import { LimitSlot, SLOTS } from './limit-table.ts';
+import { type ClosedReason, LimitSlot, SLOTS } from './limit-table.ts';
 import type { Limits, Totals } from './limits.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
 import type { ShapingData } from './shaping-data.ts';
@@ -25,10 +25,12 @@ export interface LimitKeysPorts {
   table: SharedArrayBuffer;
   /** Steady time. */
   now(): number;
-  /** The part of a key's limits that this process may use, 0 … 1. */
-  share(key: string): number;
+  /** The part of the limits that this process may use, 0 … 1. */
+  share(): number;
   /** The table is full, so a key's limits hold for each delivery thread alone. */
   full(): void;
+  /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
+  begins?(key: LimitKey): void;
 }
 
 /** How much of its rates a key had used up when it was written down: ends of their counts, as times of day. */
@@ -50,6 +52,8 @@ export class LimitKeys {
   readonly #bySite = new Map<string, Entry[]>();
   /** By key, also of keys that have no slot now; whoever sets them keeps them few. */
   readonly #caps = new Map<string, Map<string, Cap>>();
+  /** When keys open again, by who closed them. */
+  readonly #closed = new Map<string, Map<ClosedReason, number>>();
   readonly #free: number[] = [];
   #next = 0;
   #data: ShapingData;
@@ -68,6 +72,7 @@ export class LimitKeys {
     return this.#entries.size;
   }
 
+  /** Takes new data, or a new share. */
   reconfigure(data: ShapingData): void {
     this.#data = data;
     this.#providers = new Map(data.providers.map((provider) => [provider.name, provider]));
@@ -95,10 +100,27 @@ export class LimitKeys {
     if (entry !== undefined) this.#write(entry);
   }
 
-  /** The share of this process changed. */
-  shareChanged(name: string): void {
+  /** Lets nothing through at the key before then, in steady time; 0: what `by` closed is open again. Others keep closed what they closed. */
+  close(name: string, by: ClosedReason, untilMs: number): void {
+    const closed = this.#closed.get(name) ?? new Map<ClosedReason, number>();
+    if (untilMs > 0) closed.set(by, untilMs);
+    else if (!closed.delete(by)) return;
+    if (closed.size > 0) this.#closed.set(name, closed);
+    else this.#closed.delete(name);
     const entry = this.#entries.get(name);
-    if (entry !== undefined) this.#write(entry);
+    if (entry !== undefined) this.#shut(name, entry.slot, by);
+  }
+
+  /** @param changed whose closing changed; what a thread closed is left as it is if that is for longer. */
+  #shut(name: string, slot: LimitSlot, changed: ClosedReason): void {
+    let [reason, untilMs]: [ClosedReason, number] = ['', 0];
+    for (const [by, atMs] of this.#closed.get(name) ?? []) if (atMs > untilMs) [reason, untilMs] = [by, atMs];
+    const isTheirs = slot.closedBy !== changed && !this.#closed.get(name)?.has(slot.closedBy);
+    if (!isTheirs || untilMs > slot.closedUntilMs) slot.close(untilMs, reason);
+  }
+
+  entry(name: string): Readonly<Pick<Entry, 'key' | 'slot'>> | null {
+    return this.#entries.get(name) ?? null;
   }
 
   entries(): Iterable<[name: string, entry: Readonly<Pick<Entry, 'key' | 'slot'>>]> {
@@ -202,11 +224,13 @@ export class LimitKeys {
       slot.setNextUs(rate as RateName, nextUs);
     this.#restored.delete(name);
     this.#write(entry);
+    for (const by of this.#closed.get(name)?.keys() ?? []) this.#shut(name, slot, by);
+    this.#ports.begins?.(key);
     return entry;
   }
 
   #write(entry: Entry): void {
-    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share(limitKeyText(entry.key))));
+    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share()));
   }
 }
 

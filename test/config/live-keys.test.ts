@@ -59,6 +59,14 @@ function full(): Config {
     attributes: { rules: [{ set: { class: 'bulk' } }] },
     tenants: [{ name: 'shop' }],
     dkim: { keys: [{ domain: 'a.test', selector: 's', file: 's.pem' }] },
+    adaptive: { providers: { 'a.test': {} } },
+    rules: [{ name: 'a', threshold: { count: 1 }, action: 'alert' }],
+    warmup: [{ source: '' }],
+    egress: {
+      sources: [{ name: 'a' }],
+      pools: [{ name: 'p', members: [{ source: 'a' }] }],
+      routing: [{ match: {}, pool: 'p' }],
+    },
     tls: { certificates: [{ cert_file: 'x.pem' }] },
     policy: { dnsbl: { zones: [{ zone: 'list.test' }] } },
   });
@@ -126,6 +134,11 @@ test('the keeping of failed messages begins and ends with the relay', () => {
 const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/admission/postmaster.ts': ['src/session/thread.ts', 'postmaster: new Postmaster(from)'],
   'src/admission/pressure.ts': ['src/relay/relay.ts', 'pressure.reconfigure(config)'],
+  'src/relay/suppression.ts': ['src/relay/stages.ts', 'settings: () => this.config,'],
+  'src/feedback/suppression-rules.ts': [
+    'src/relay/suppression.ts',
+    'suppressionOrders(item.result, suppression.rules',
+  ],
   'src/auth/authenticator.ts': ['src/auth/login-desk.ts', 'this.#authenticator?.reconfigure(auth)'],
   'src/auth/login-desk.ts': ['src/relay/relay.ts', 'logins.reconfigure(config)'],
   'src/auth/file-backend.ts': ['src/auth/authenticator.ts', 'this.#backends = this.#createBackends();'],
@@ -172,6 +185,21 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/relay/scheduling.ts': ['src/relay/stages.ts', 'settings: () => this.config'],
   'src/relay/stages.ts': ['src/relay/relay.ts', 'this.#stages.config = config;'],
   'src/relay/sts.ts': ['src/relay/stages.ts', 'current: () => this.config'],
+  'src/relay/egress.ts': ['src/relay/relay.ts', 'void sources.start();'],
+  'src/relay/adaptive.ts': ['src/relay/learning.ts', 'this.#adaptive.reconfigure(config)'],
+  'src/shaping/adaptive/settings.ts': ['src/relay/adaptive.ts', 'settingsOf(() => this.#config.adaptive)'],
+  'src/relay/delivery-rules.ts': ['src/relay/learning.ts', 'this.#rules.reconfigure(config)'],
+  'src/shaping/rules/matcher.ts': ['src/shaping/rules/rule-engine.ts', 'matcherOf('],
+  'src/shaping/rules/rule-engine.ts': [
+    'src/relay/delivery-rules.ts',
+    'this.#engine = new RuleEngine(rules);',
+  ],
+  'src/shaping/warmup/plans.ts': ['src/relay/warm-up.ts', 'plansOf(config.warmup, this.#setup.processes)'],
+  'src/egress/egress.ts': ['src/delivery/thread.ts', 'createEgress: (config) => new Egress(config)'],
+  'src/egress/pools.ts': ['src/egress/egress.ts', 'new Pools(config.egress)'],
+  'src/egress/routing.ts': ['src/egress/egress.ts', 'new Routing(routing)'],
+  'src/egress/source-checks.ts': ['src/relay/egress.ts', 'rules: () => {'],
+  'src/delivery/open-connections.ts': ['src/delivery/sender.ts', 'return sender.config.delivery;'],
   'src/relay/tls-reports.ts': ['src/relay/relay.ts', 'current: () => this.#stages.config'],
   'src/report/events.ts': ['src/relay/relay.ts', 'events.reconfigure(config)'],
   'src/report/dsn.ts': ['src/delivery/thread.ts', 'return sender.config;'],
@@ -205,6 +233,7 @@ const BACKENDS = ['file', 'memory', 'remote']
 
 /** Keys with names that much else has too: who reads them. The first row that fits counts. */
 const READERS: readonly [keys: RegExp, ...files: string[]][] = [
+  [/^suppression\.rules\./, 'src/feedback/suppression-rules.ts'],
   // For the start, the check and the editor alone.
   [/^(\$schema|include|allow_open_relay)$/],
   [
@@ -220,6 +249,15 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^policy\./, ...POLICY],
   [/^retry\./, 'src/scheduler/retry.ts', 'src/delivery/settle.ts', 'src/delivery/sender.ts'],
   [/^log\.mail$/, 'src/report/events.ts'],
+  [/^adaptive\.mode$/, 'src/relay/adaptive.ts'],
+  [/^adaptive\./, 'src/shaping/adaptive/settings.ts'],
+  [/^rules\[\]\.(match\.|target$)/, 'src/shaping/rules/matcher.ts', 'src/shaping/rules/rule-engine.ts'],
+  [/^rules\[\]\./, 'src/shaping/rules/rule-engine.ts', 'src/relay/delivery-rules.ts'],
+  [/^warmup\[\]\./, 'src/shaping/warmup/plans.ts'],
+  [/^egress\.(check_interval_s|dnsbls)$/, 'src/relay/egress.ts', 'src/egress/source-checks.ts'],
+  [/^egress\.routing\[\]\./, 'src/egress/routing.ts'],
+  [/^egress\.pools\[\]\./, 'src/egress/pools.ts', 'src/egress/egress.ts'],
+  [/^egress\.|^delivery\.(ehlo_name|source_address)$/, 'src/egress/egress.ts'],
   [/^shaping\./, 'src/shaping/shaping-file.ts'],
   [/^delivery\.(ip_family|idle_connection_ms)$/, 'src/delivery/route.ts', 'src/delivery/lane-terms.ts'],
   [/^replies\.file$/, 'src/relay/replies.ts'],
@@ -263,7 +301,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
 ];
 
 const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts') && !/^(config|check|cli|base\/log-)\b/.test(file))
+  .filter((file) => file.endsWith('.ts') && !/^(config|check|cli|lint|base\/log-)\b/.test(file))
   .map((file) => `src/${file}`);
 const texts = new Map(sources.map((file) => [file, readFileSync(join(ROOT, file), 'utf8')]));
 const textOf = (file: string): string => texts.get(file) ?? readFileSync(join(ROOT, file), 'utf8');

@@ -11,6 +11,7 @@ import {
 import { type Driver, databaseConformance } from './conformance.ts';
 import { movingConformance } from './moving.ts';
 import { selectingConformance } from './selecting.ts';
+import { suppressingConformance } from './suppressing.ts';
 
 function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string | false): void {
   let server: MariaDb;
@@ -39,6 +40,7 @@ function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string 
   databaseConformance(driver);
   movingConformance(driver);
   selectingConformance(driver);
+  suppressingConformance(driver);
 }
 
 conformance('mysql', 'mariadbd', skipWithoutMariaDb());

@@ -20,6 +20,13 @@ const OWN = {
       scope: 'destination',
       move: 'next_host',
     },
+    {
+      id: 'tls',
+      pattern: 'tls required',
+      class: 'tls_required',
+      scope: 'destination',
+      move: 'reconnect_now',
+    },
   ].map((rule) => ({ ...rule, code: '4xx', source: 'test' })),
 };
 const rules = new ThreadReplies(
@@ -236,7 +243,7 @@ test('a 550 that is a rate waits, and bounces with its own code at the end', asy
   waiting.stop();
 });
 
-test('tls_required over a connection that fell back to the clear: at once once more, with TLS', async () => {
+test('tls_required over a connection in the clear: once more at once where TLS was refused, not where none is offered', async () => {
   const sink = await startSink({
     clearFaults: { mail: '=421 4.7.0 TLS required for RCPT domain, closing connection' },
   });
@@ -244,5 +251,10 @@ test('tls_required over a connection that fell back to the clear: at once once m
   const result = await harness.attempt({ recipients: ['a@x.test'] });
   assert.deepEqual(fates(result), ['deferred peer_4xx'], 'the host offers none');
   assert.equal(sink.connections, 1);
+  sink.options.tls = { reply: '454 4.7.0 not now' };
+  harness.clockOffsetMs += 60_000;
+  const again = await harness.attempt({ recipients: ['a@x.test'] });
+  assert.deepEqual(fates(again), ['deferred peer_4xx'], 'and offers it in vain');
+  assert.equal(sink.connections, 3);
   harness.stop();
 });

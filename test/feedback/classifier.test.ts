@@ -93,6 +93,36 @@ test('no text makes it throw, and none bounces a 4xx', () => {
   );
 });
 
+test('other words around code and text change the class of few replies, and the move of fewer', () => {
+  const around = fc.constantFrom(
+    '',
+    'Sorry,',
+    'Error:',
+    'mx7.y.example',
+    'Our system says:',
+    'gsmtp',
+    '(in reply to RCPT)',
+    'Please see https://y.example/e?id=7',
+  );
+  const sets = REPLY_SETS.flatMap(replySet);
+  const varied = fc.sample(
+    fc.tuple(fc.constantFrom(...sets), around, around, fc.integer({ min: 0, max: 2 })),
+    {
+      numRuns: 3000,
+      seed: 7,
+    },
+  );
+  const replies = varied.map(([one, before, behind, casing]) => {
+    const [, head = '', text = ''] = /^(\d{3} ?(?:\d\.\d{1,3}\.\d{1,3} )?)([\s\S]*)$/.exec(one.reply) ?? [];
+    const isFolded = text.includes('\n');
+    const words = isFolded ? text : [before, text, behind].filter((part) => part !== '').join(' ');
+    const cased = casing === 0 ? words : casing === 1 ? words.toUpperCase() : words.toLowerCase();
+    return { ...one, reply: `${head}${cased}` };
+  });
+  const score = scoreOf(classifier, replies);
+  assert.ok(score.classShare >= 0.95 && score.moveShare >= 0.98, told('varied', score));
+});
+
 test('what differs from message to message changes no verdict', () => {
   const plain = replySet('table');
   fc.assert(

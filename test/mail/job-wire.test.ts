@@ -51,6 +51,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     leaseEpoch: count,
     suspicion: count,
     operatorText: text,
+    suppressed: fc.array(fc.record({ seq: count, detail: text })),
     recipients,
   } satisfies { [key in keyof Required<Job>]: fc.Arbitrary<unknown> },
   {
@@ -122,6 +123,8 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     fence: fc.maxSafeNat(),
     attempts: count,
     reversePath: text,
+    site: text,
+    source: text,
     messageId: text,
     user: text,
     attributes,

@@ -78,6 +78,7 @@ const TABLES = [
   'relay_journals',
   'relay_lives',
   'relay_suspensions',
+  'suppressions',
   'user_shards',
 ];
 

@@ -147,6 +147,7 @@ export function contextOf(
     barrier: policyOf.barrier ?? new NoBarrier(gauges, log),
     tlsSlot,
     settings: settingsOf(config),
+    suppressed: null,
     relayPolicy,
     postmaster: new Postmaster(config),
     classes: new RelayClasses(relayPolicy),

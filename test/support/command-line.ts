@@ -10,8 +10,11 @@ import type { CommandLine } from '../../src/cli/command-line.ts';
 import { newProgram } from '../../src/cli/program.ts';
 import { addQueue } from '../../src/cli/queue.ts';
 import { addReplies } from '../../src/cli/replies.ts';
+import { addShaping } from '../../src/cli/shaping.ts';
 import { addStatus } from '../../src/cli/status.ts';
+import { addSuppression } from '../../src/cli/suppression.ts';
 import { addSuspensions } from '../../src/cli/suspensions.ts';
+import { addWarmUp } from '../../src/cli/warmup.ts';
 import type { Ran } from './child.ts';
 
 class Kept extends Writable {
@@ -41,7 +44,8 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
     },
     usage: (message) => program.error(`protorelay: ${message}`),
   };
-  for (const add of [addQueue, addReplies, addStatus, addSuspensions]) add(program, line);
+  const groups = [addQueue, addReplies, addStatus, addSuppression, addSuspensions, addShaping, addWarmUp];
+  for (const add of groups) add(program, line);
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {

@@ -11,9 +11,12 @@ export function documentedFields(): Map<string, Set<string>> {
   const fields = new Map<string, Set<string>>();
   for (const section of readFileSync(PAGE, 'utf8').split(/^## /m).slice(1)) {
     const [title = '', ...lines] = section.split('\n');
-    const types = title.split(', ').filter((type) => /^[a-z]+$/.test(type));
+    const types = title.split(', ').filter((type) => /^[a-z_]+$/.test(type));
     for (const type of types)
-      fields.set(type, new Set(type === 'dropped' ? EVERYWHERE : [...EVERYWHERE, 'queue_id']));
+      fields.set(
+        type,
+        new Set(['dropped', 'limit_changed'].includes(type) ? EVERYWHERE : [...EVERYWHERE, 'queue_id']),
+      );
     for (const line of lines) {
       const [, names, meaning = ''] = /^\| (`.*?) \| (.*) \|$/.exec(line) ?? [];
       if (names === undefined) continue;

@@ -156,6 +156,14 @@ test('a rule in its file is the same rule; what is none says why', () => {
     assert.throws(() => readRule(text), Error, text);
 });
 
+test('a rule by tenant or campaign is none to relays that know of no such: they would hold all mail for it', () => {
+  const byTenant = rule({ tenants: ['shop'], campaigns: ['spring*'] });
+  const written = JSON.parse(ruleText(byTenant)) as Record<string, unknown>;
+  assert.equal('users' in written, false);
+  for (const one of [byTenant, rule({ campaigns: ['x'], users: ['ann'] }), rule({ users: ['ann'] })])
+    assert.deepEqual(readRule(ruleText(one)), one);
+});
+
 const order = (fields: Partial<SuspendOrder> = {}): SuspendOrder => ({
   ...none,
   reason: '',

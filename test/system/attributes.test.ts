@@ -15,7 +15,7 @@ before(async () => {
   relay = await RelayFixture.start({
     spill_threshold_bytes: 65_536,
     attributes: { trusted_networks: ['127.0.0.1'] },
-    delivery: { smarthost: next, routes: { 'own.test': next } },
+    delivery: { smarthost: next, routes: { 'own.test': next, 'late.test': next } },
     storage: { provider: 'local' },
   });
 });
@@ -116,4 +116,13 @@ test('a recipient expires at the deadline, with a report', { timeout: 60_000 }, 
   assert.match(String(expired.detail), new RegExp(`^its deadline was ${deadline}`));
   await fate(relay.events, 'sender@client.test', 'delivered');
   assert.match(sentTo('sender@client.test') ?? '', /Status: 5\.4\.7/);
+});
+
+test('what waits for a connection when its deadline comes is not sent', { timeout: 60_000 }, async () => {
+  sink.options.delays = { greeting: 3000 };
+  const deadline = new Date(Date.now() + 1500).toISOString();
+  await deposit('late@late.test', `X-ProtoRelay-Deadline: ${deadline}\r\n`);
+  const expired = await fate(relay.events, 'late@late.test', 'expired');
+  assert.deepEqual([expired.reason, expired.attempt], ['deadline_passed', 0]);
+  assert.equal(sentTo('late@late.test'), undefined);
 });

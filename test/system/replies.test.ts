@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import type { MessageAnswer } from '../../src/control/queue-answers.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
@@ -65,6 +66,15 @@ test('own rules come first, and their change counts from the reload on; wrong on
   );
   const known = await say('c@x.test', '452 4.2.2 mailbox is full');
   assert.match(known, /^deferred peer_4xx mailbox_full recipient retry_later \S+$/);
+  const [entry] = await relay.queueEntries('--recipient', 'c@x.test');
+  const shown = await relay.queueJson<MessageAnswer>('show', String(entry?.queue_id));
+  const { class: kind, scope, move } = shown.recipients[0]?.verdict ?? {};
+  assert.deepEqual([kind, scope, move], ['mailbox_full', 'recipient', 'retry_later']);
+  assert.deepEqual(shown.entries[0]?.verdict, shown.recipients[0]?.verdict);
+  const why = await relay.queue('why', String(entry?.queue_id));
+  assert.match(why.stdout, /means +mailbox_full \(recipient\) +retry_later/);
+  const page = await relay.queue('show', String(entry?.queue_id));
+  assert.match(page.stdout, /mailbox_full, recipient, retry_later: peer_4xx: 452 4\.2\.2/);
 
   write({ ...rule, id: 'a', move: 'nonsense' });
   const failed = relay.logLine('relay.reload_refused');

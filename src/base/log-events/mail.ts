@@ -339,6 +339,13 @@ export const MAIL_EVENTS = {
     'queue_id',
     'line',
   ),
+  'mail.suppressed': event(
+    'info',
+    'With `log.mail`: a recipient is on the suppression list, so nothing was sent.',
+    '',
+    'queue_id',
+    'line',
+  ),
   'mail.removed': event('info', 'With `log.mail`: an operator deleted a recipient.', '', 'queue_id', 'line'),
   'mail.held': event('info', 'With `log.mail`: the relay set an entry aside.', '', 'queue_id', 'line'),
   'mail.not_logged': event(

@@ -10,6 +10,7 @@ import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
+import type { SuppressionAnswer, SuppressionAsk } from '../../mail/suppression.ts';
 import type { SuspensionRule } from '../../mail/suspension.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
@@ -32,6 +33,7 @@ import type {
   ReleasedRow,
   RulesAnswer,
   Selection,
+  SuppressionNotes,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -52,6 +54,7 @@ import { failedPart, operateSlice, purgeMails, unreferenced } from './operate.ts
 import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
+import { answerSuppression, changesSuppressions } from './suppressions.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
 import { exchangeRules } from './suspensions.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
@@ -79,6 +82,7 @@ export interface MysqlOptions extends KeepTimes {
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
+  suppressed?: SuppressionNotes;
 }
 
 export class MysqlDatabase implements QueueDatabase {
@@ -328,6 +332,12 @@ export class MysqlDatabase implements QueueDatabase {
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
     const exchange = (connection: Connection) => exchangeRules(connection, news, digest);
     return news.length === 0 ? this.#read(exchange) : this.#run(exchange);
+  }
+
+  suppression(ask: SuppressionAsk): Promise<SuppressionAnswer> {
+    const { suppressed = null } = this.#options;
+    const answer = (connection: Connection) => answerSuppression(connection, ask, suppressed);
+    return changesSuppressions(ask) ? this.#run(answer) : this.#read(answer);
   }
 
   enroll(slot: NodeSlot): Promise<boolean> {

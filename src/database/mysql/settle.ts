@@ -3,11 +3,12 @@
  * whose fencing number is stale changes nothing: somebody else owns the row by now.
  */
 import type { Connection } from 'mariadb';
-import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import type { KeepTimes, SettleGroup, Settlement, SuppressionNotes } from '../database.ts';
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { BY_KEY, eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+import { orderSuppressions } from './suppressions.ts';
 
 interface RowFacts extends MailFacts {
   destination: string;
@@ -45,7 +46,7 @@ export interface Settled {
 
 export class SettleBatch {
   readonly #connection: Connection;
-  readonly #keep: KeepTimes;
+  readonly #keep: KeepTimes & { suppressed?: SuppressionNotes };
   readonly #nowMs: number;
   readonly #rows = new Map<string, RowFacts>();
   readonly #mails = new Map<string, MailState>();
@@ -54,7 +55,7 @@ export class SettleBatch {
   readonly #recipientUpdates: Values[] = [];
   readonly #rowUpdates: Values[] = [];
 
-  constructor(connection: Connection, keep: KeepTimes, nowMs: number) {
+  constructor(connection: Connection, keep: KeepTimes & { suppressed?: SuppressionNotes }, nowMs: number) {
     this.#connection = connection;
     this.#keep = keep;
     this.#nowMs = nowMs;
@@ -86,6 +87,9 @@ export class SettleBatch {
       bulk(this.#connection, MAIL, mailUpdates),
     ]);
     await eraseMails(this.#connection, erased);
+    const suppressed = settlements.flatMap((one, i) => (accepted[i] === true ? (one.suppressed ?? []) : []));
+    if (suppressed.length > 0)
+      await orderSuppressions(this.#connection, suppressed, this.#keep.suppressed ?? null);
     return { accepted, erased };
   }
 

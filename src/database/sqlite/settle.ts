@@ -3,10 +3,11 @@
  * nothing: somebody else owns the row by now.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import type { KeepTimes, SettleGroup, Settlement, SuppressionNotes } from '../database.ts';
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
+import { SqliteSuppressions } from './suppressions.ts';
 
 /** A row and its mail. */
 interface RowFacts extends MailFacts {
@@ -23,6 +24,7 @@ const ROW = `SELECT ${MAIL_FACTS}, o.fence, o.state, o.waiting, o.bounced, m.ope
 
 export class Settler {
   readonly #eraser: MailEraser;
+  readonly suppressions: SqliteSuppressions;
   readonly #keep: KeepTimes;
   readonly #row: StatementSync;
   readonly #mail: StatementSync;
@@ -34,8 +36,13 @@ export class Settler {
   readonly #nodeId: string;
 
   /** @param options.nodeId the owner of leases written by commits; leases of claims have other owners. */
-  constructor(db: DatabaseSync, eraser: MailEraser, options: KeepTimes & { nodeId: string }) {
+  constructor(
+    db: DatabaseSync,
+    eraser: MailEraser,
+    options: KeepTimes & { nodeId: string; suppressed?: SuppressionNotes },
+  ) {
     this.#eraser = eraser;
+    this.suppressions = new SqliteSuppressions(db, options.suppressed ?? null);
     this.#keep = options;
     this.#nodeId = options.nodeId;
     this.#claimed = db.prepare(
@@ -59,6 +66,7 @@ export class Settler {
   settle(settlement: Settlement, nowMs: number): boolean {
     const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
+    for (const order of settlement.suppressed ?? []) this.suppressions.order(order);
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
       this.#keep.keepDeliveredMs === 0 &&

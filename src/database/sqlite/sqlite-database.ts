@@ -10,6 +10,7 @@ import type { Message } from '../../mail/message.ts';
 import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
 import { rowsOfLines } from '../../mail/queue-lines.ts';
 import type { QueueFile, QueueStats, StatsSlice } from '../../mail/queue-stats.ts';
+import type { SuppressionAnswer, SuppressionAsk } from '../../mail/suppression.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
@@ -33,6 +34,7 @@ import type {
   Recovered,
   ReleasedRow,
   Selection,
+  SuppressionNotes,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -66,6 +68,7 @@ export interface SqliteOptions extends KeepTimes {
   routes: RouteTable;
   /** Most messages held; null: as many as the disk takes. */
   maxMessages: number | null;
+  suppressed?: SuppressionNotes;
 }
 
 export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
@@ -337,6 +340,10 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     throw new RelayError('database_refused', 'a sqlite queue keeps no rules of operators');
   }
 
+  suppression(ask: SuppressionAsk): SuppressionAnswer {
+    return this.#guard(() => this.#settler.suppressions.answer(ask));
+  }
+
   async shardsOfUsers(users: string[]): Promise<null[]> {
     return users.map(() => null);
   }
@@ -385,12 +392,10 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     await this.#storage.sweep(this.#eraser.isReferenced);
   }
 
-  /** One bounded part of `lines`. */
   linesSlice(filter: QueueFilter): ListSlice<string> {
     return this.#guard(() => this.#inspector.linesSlice(filter));
   }
 
-  /** One bounded part of `count`. */
   countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {
     return this.#guard(() => this.#inspector.countSlice(selection, by, after));
   }
@@ -425,7 +430,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     }
   }
 
-  /** One bounded part of `stats`. */
   statsSlice(after: string, nowMs: number): StatsSlice {
     return this.#guard(() => this.#counter.slice(after, nowMs));
   }
@@ -436,7 +440,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return { ...stats, file: this.file };
   }
 
-  /** One bounded part of `operate`. */
   async operateSlice(...args: Parameters<Operator['slice']>): Promise<OperateSlice> {
     const slice = this.#guard(() => this.#operator.slice(...args));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;

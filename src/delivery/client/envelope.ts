@@ -8,7 +8,7 @@ import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { bounced, replyLine, saysOutOfSequence } from '../outcome.ts';
+import { bounced, pastDeadline, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf } from './fit.ts';
 import { isForAnother, refuse, refuseMany } from './moves.ts';
@@ -47,6 +47,12 @@ export function begin(session: ClientSession): void {
  * @param ahead whether it is sent behind the content of another transaction.
  */
 export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean): Transaction | null {
+  // It may have waited here for long: for a connection, or behind others. Of what was offered already the reply counts.
+  const late = attempt.cursor === 0 ? pastDeadline(attempt.job, Date.now) : null;
+  if (late !== null) {
+    attempt.decideRest(late);
+    return null;
+  }
   const fit = fitOf(attempt, session.offered, session.owner.arena);
   if (fit.kind === 'misfit') {
     attempt.counted = true;

@@ -95,6 +95,8 @@ export class AdaptiveController {
   readonly #entries: LRUCache<string, Entry>;
   /** Keys that have a limit, or look for one. */
   readonly #limited = new Map<string, Entry>();
+  /** How many of them are no sources. */
+  #narrow = 0;
 
   constructor(settings: AdaptiveSettings, ports: ControllerPorts) {
     this.#settings = settings;
@@ -102,7 +104,7 @@ export class AdaptiveController {
     this.#entries = new LRUCache({
       max: settings.maxKeys,
       dispose: (entry, text, reason) => {
-        if (reason === 'evict' && this.#limited.delete(text)) this.#tell(entry, 'forgotten', NO_LIMIT);
+        if (reason === 'evict' && this.#release(text, entry)) this.#tell(entry, 'forgotten', NO_LIMIT);
       },
     });
   }
@@ -143,7 +145,7 @@ export class AdaptiveController {
     const entry = this.#entry(text, key, nowMs);
     entry.refusals++;
     entry.reply = refusal.reply;
-    this.#limited.set(text, entry);
+    this.#keep(text, entry);
     if (this.#apply(entry, refusal, nowMs)) this.#tell(entry, refusal.class);
   }
 
@@ -167,8 +169,17 @@ export class AdaptiveController {
       if (grewMuch(entry.told, now)) this.#tell(entry, 'growth');
       else this.#ports.limit(entry.key, now);
       if ((entry.rate?.isFree ?? true) && now.connections === Number.POSITIVE_INFINITY)
-        this.#limited.delete(text);
+        this.#release(text, entry);
     }
+  }
+
+  /** Whether any key is limited that is not a source. */
+  get hasNarrow(): boolean {
+    return this.#narrow > 0;
+  }
+
+  limitsConnections(key: LimitKey): boolean {
+    return this.#limited.get(keyText(key))?.connections != null;
   }
 
   limitOf(key: LimitKey): LearnedLimit {
@@ -186,7 +197,7 @@ export class AdaptiveController {
     let forgotten = 0;
     for (const [text, entry] of this.#limited) {
       if (!meant(entry.key)) continue;
-      this.#limited.delete(text);
+      this.#release(text, entry);
       this.#entries.delete(text);
       this.#tell(entry, 'forgotten', NO_LIMIT);
       forgotten++;
@@ -220,7 +231,7 @@ export class AdaptiveController {
         entry.connections ??= new ConnectionControl();
         entry.connections.restore(connections, nowMs);
       }
-      this.#limited.set(text, entry);
+      this.#keep(text, entry);
       entry.told = limitOf(entry);
       this.#ports.limit(key, entry.told);
     }
@@ -240,17 +251,29 @@ export class AdaptiveController {
       refusals: 0,
     };
     this.#entries.set(text, entry);
-    if (key.scope === 'source' && Number.isFinite(this.#settings.bounds(key.site).startPerS)) {
+    const { startPerS, ceilingPerS } = this.#settings.bounds(key.site);
+    if (key.scope === 'source' && Number.isFinite(Math.min(startPerS, ceilingPerS))) {
       entry.rate = this.#control(entry, nowMs);
       entry.told = limitOf(entry);
-      this.#limited.set(text, entry);
+      this.#keep(text, entry);
       this.#ports.limit(key, entry.told);
     }
     return entry;
   }
 
+  #keep(text: string, entry: Entry): void {
+    if (!this.#limited.has(text) && entry.key.scope !== 'source') this.#narrow++;
+    this.#limited.set(text, entry);
+  }
+
+  #release(text: string, { key }: Entry): boolean {
+    if (!this.#limited.delete(text)) return false;
+    if (key.scope !== 'source') this.#narrow--;
+    return true;
+  }
+
   #control({ key, accepted }: Entry, nowMs: number): RateControl {
-    return new RateControl(this.#settings, this.#settings.bounds(key.site), nowMs, accepted);
+    return new RateControl(this.#settings, () => this.#settings.bounds(key.site), nowMs, accepted);
   }
 
   #tell(entry: Entry, cause: ChangeCause, now = limitOf(entry)): void {

@@ -60,7 +60,7 @@ export interface RateRecord {
 export class RateControl {
   phase: Phase;
   readonly #settings: AdaptiveSettings;
-  readonly #bounds: Bounds;
+  readonly #boundsNow: () => Bounds;
   readonly #accepted: Tally;
   /** The rate at the plateau, or the one that doubling began with. */
   #top = Number.POSITIVE_INFINITY;
@@ -82,16 +82,17 @@ export class RateControl {
   #before: Phase = 'free';
 
   /** @param accepted what was accepted of the key so far. */
-  constructor(settings: AdaptiveSettings, bounds: Bounds, nowMs: number, accepted = new Tally()) {
+  constructor(settings: AdaptiveSettings, bounds: () => Bounds, nowMs: number, accepted = new Tally()) {
     this.#accepted = accepted;
     this.#settings = settings;
-    this.#bounds = bounds;
+    this.#boundsNow = bounds;
     this.#plateauMs = settings.minPlateauMs;
     this.#waitMs = settings.firstProbeMs;
     this.#judgedMs = nowMs;
-    const starts = Number.isFinite(bounds.startPerS);
+    const { startPerS } = bounds();
+    const starts = Number.isFinite(startPerS);
     this.phase = starts ? 'doubling' : 'free';
-    if (starts) this.#top = this.#within(bounds.startPerS);
+    if (starts) this.#top = this.#within(startPerS);
   }
 
   /** Whether it holds nothing back, and there is nothing to remember. */
@@ -172,14 +173,14 @@ export class RateControl {
     const judgedMs = clamp((JUDGED_MESSAGES * 1000) / perS, MIN_JUDGED_MS, MAX_JUDGED_MS);
     if (spentMs < judgedMs) return;
     const isUsed = this.#offered * 1000 >= IN_USE * perS * spentMs;
-    if (isUsed && perS < this.#bounds.ceilingPerS)
+    if (isUsed && perS < this.#boundsNow().ceilingPerS)
       this.#grownMs += Math.min(spentMs, LONGEST_STEP * judgedMs);
     this.#judge(nowMs);
   }
 
   /** The rate of the curve, whether or not the key is open. */
   get perS(): number {
-    if (this.phase === 'free') return this.#bounds.ceilingPerS;
+    if (this.phase === 'free') return this.#boundsNow().ceilingPerS;
     if (this.phase === 'doubling') return this.#within(this.#top * 2 ** (this.#grownMs / DOUBLING_MS));
     const left = 1 - this.#grownMs / this.#plateauMs;
     return this.#within(this.#top * (1 - (1 - this.#settings.betaRatio) * left ** 3));
@@ -252,8 +253,8 @@ export class RateControl {
   }
 
   #wait(ms: number, nowMs: number): void {
-    this.#waitMs = ms;
-    this.#probeMs = nowMs + ms;
+    this.#waitMs = Math.ceil(ms);
+    this.#probeMs = nowMs + this.#waitMs;
     this.#cutMs = nowMs;
     this.#judge(nowMs);
   }
@@ -264,7 +265,7 @@ export class RateControl {
   }
 
   #within(perS: number): number {
-    const { floorPerS, ceilingPerS } = this.#bounds;
+    const { floorPerS, ceilingPerS } = this.#boundsNow();
     return Math.min(ceilingPerS, Math.max(floorPerS, LEAST_PER_S, perS));
   }
 }

@@ -1,4 +1,5 @@
 /** What an operator can say of the adaptive control, as the controller reads it. */
+import type { AdaptiveConfig } from '../../config/adaptive-schema.ts';
 
 export interface Bounds {
   /** No cut goes below; it is kept to even where the peer allows less. */
@@ -39,3 +40,39 @@ export const DEFAULTS: AdaptiveSettings = {
   maxKeys: 100_000,
   bounds: () => FREE,
 };
+
+/** The settings as the config has them at each moment. */
+export function settingsOf(current: () => AdaptiveConfig): AdaptiveSettings {
+  return {
+    get betaRatio() {
+      return current().beta_ratio;
+    },
+    get minPlateauMs() {
+      return current().min_plateau_ms;
+    },
+    get maxPlateauMs() {
+      return current().max_plateau_ms;
+    },
+    get probeCostRatio() {
+      return current().probe_cost_ratio;
+    },
+    get firstProbeMs() {
+      return current().first_probe_ms;
+    },
+    get maxProbeMs() {
+      return current().max_probe_ms;
+    },
+    maxKeys: current().max_keys,
+    bounds: (site) => boundsOf(current().providers[site] ?? current().providers['*']),
+  };
+}
+
+function boundsOf(given: AdaptiveConfig['providers'][string] | undefined): Bounds {
+  if (given === undefined) return FREE;
+  const orNone = (perS: number): number => (perS === 0 ? Number.POSITIVE_INFINITY : perS);
+  return {
+    floorPerS: given.floor_per_s,
+    ceilingPerS: orNone(given.ceiling_per_s),
+    startPerS: orNone(given.start_per_s),
+  };
+}

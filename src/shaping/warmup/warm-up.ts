@@ -42,6 +42,8 @@ export interface WarmUpRecord {
   bounced: number;
   complained: number;
   deferred: number;
+  /** When the last order was made that it follows. */
+  ordered_ms: number;
 }
 
 export const NEW_WARM_UP: WarmUpRecord = {
@@ -55,6 +57,7 @@ export const NEW_WARM_UP: WarmUpRecord = {
   bounced: 0,
   complained: 0,
   deferred: 0,
+  ordered_ms: 0,
 };
 
 export interface WarmUpLimit {
@@ -117,9 +120,10 @@ export class WarmUp {
     return step;
   }
 
-  limit(nowMs: number): WarmUpLimit {
+  /** @param sent messages of the day that have gone; what was reserved beyond them has not. */
+  limit(nowMs: number, sent = this.#record.sent): WarmUpLimit {
     const { state, planned } = this;
-    const { day, sent } = this.#record;
+    const { day } = this.#record;
     if (state === 'done') return { state, messagesPerS: Number.POSITIVE_INFINITY, closedUntilMs: 0 };
     const { startDate, days } = this.plan;
     const now = startDate === '' ? days.at(nowMs) : later(days.at(nowMs), days.from(startDate));
@@ -162,8 +166,18 @@ export class WarmUp {
 
   /** An operator sets the step; a pause is over. What was sent today stays counted. */
   set(step: number): void {
-    Object.assign(this.#record, { step, paused: '', for_day: false });
+    const { length } = this.plan.messagesPerDay;
+    Object.assign(this.#record, { step: Math.min(step, length), paused: '', for_day: false });
     this.#forget();
+  }
+
+  resume(): void {
+    Object.assign(this.#record, { paused: '', for_day: false });
+  }
+
+  /** Notes that it follows orders up to this time. */
+  ordered(atMs: number): void {
+    this.#record.ordered_ms = atMs;
   }
 
   #judge(day: string): WarmUpStep {

@@ -49,7 +49,7 @@ describe('against peers that limit, on a simulated clock', () => {
     let allowed = 100;
     const peer = tokenBucket(() => allowed);
     simulate({ peer, forMs: 60_000 });
-    const control = new RateControl(DEFAULTS, FREE, 0);
+    const control = new RateControl(DEFAULTS, () => FREE, 0);
     control.answered(100, 100, 0, 1000);
     control.refused(1000, 1100);
     assert.equal(control.answered(1, 1, 2100, 2200), true);
@@ -94,7 +94,7 @@ describe('whatever happens', () => {
   test('the rate stays between floor and ceiling, and what is held opens within six hours', () => {
     fc.assert(
       fc.property(events, bounds, (all, limits) => {
-        const control = new RateControl(DEFAULTS, limits, 0);
+        const control = new RateControl(DEFAULTS, () => limits, 0);
         let now = 0;
         for (const { stepMs, kind, agoMs, messages } of all) {
           now += stepMs;
@@ -116,7 +116,7 @@ describe('whatever happens', () => {
   test('refusals of what was sent before the last cut change nothing', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(5000), { minLength: 1, maxLength: 50 }), (ago) => {
-        const control = new RateControl(DEFAULTS, FREE, 0);
+        const control = new RateControl(DEFAULTS, () => FREE, 0);
         control.answered(1000, 1000, 0, 10_000);
         assert.equal(control.refused(9_000, 10_000), true);
         const before = control.limit();
@@ -133,7 +133,7 @@ describe('whatever happens', () => {
   test('a clock that jumps, forwards or back, lets no rate grow by more than a few seconds would', () => {
     fc.assert(
       fc.property(fc.integer({ min: -10_000_000, max: 1_000_000_000 }), (jumpMs) => {
-        const control = new RateControl(DEFAULTS, FREE, 0);
+        const control = new RateControl(DEFAULTS, () => FREE, 0);
         control.answered(1000, 1000, 0, 10_000);
         control.refused(9_000, 10_000);
         control.answered(1, 1, 11_000, 11_100);
@@ -149,10 +149,10 @@ describe('whatever happens', () => {
 
 describe('one key', () => {
   test('without a rate to begin with there is none before the first refusal; with one it doubles while it is used', () => {
-    const free = new RateControl(DEFAULTS, FREE, 0);
+    const free = new RateControl(DEFAULTS, () => FREE, 0);
     for (let now = 0; now < 100_000; now += 1000) free.answered(500, 500, now, now);
     assert.equal(free.limit().perS, Number.POSITIVE_INFINITY);
-    const starting = new RateControl(DEFAULTS, { ...FREE, startPerS: 10, ceilingPerS: 50 }, 0);
+    const starting = new RateControl(DEFAULTS, () => ({ ...FREE, startPerS: 10, ceilingPerS: 50 }), 0);
     const rates = [];
     for (let now = 1000; now <= 40_000; now += 1000) {
       starting.answered(100, 100, now, now);
@@ -163,7 +163,7 @@ describe('one key', () => {
   });
 
   test('the pause after a cut grows by half with each probe refused, and ends with one that is taken', () => {
-    const control = new RateControl(DEFAULTS, FREE, 0);
+    const control = new RateControl(DEFAULTS, () => FREE, 0);
     control.answered(100, 100, 0, 1000);
     control.refused(1000, 1000);
     let now = control.limit().closedUntilMs;
@@ -182,7 +182,7 @@ describe('one key', () => {
   });
 
   test('a block closes for half an hour, twice as long when it comes again, and leaves the rate as it was', () => {
-    const control = new RateControl(DEFAULTS, FREE, 0);
+    const control = new RateControl(DEFAULTS, () => FREE, 0);
     assert.equal(control.blocked(0, 100), true);
     assert.equal(control.limit().closedUntilMs, 1_800_100);
     assert.equal(control.blocked(50, 200), false);
@@ -198,7 +198,7 @@ describe('one key', () => {
   test('what was learned is the same after a restart, whatever the clock says', () => {
     fc.assert(
       fc.property(events, fc.integer({ min: -1e9, max: 1e9 }), (all, aheadMs) => {
-        const control = new RateControl(DEFAULTS, FREE, 0);
+        const control = new RateControl(DEFAULTS, () => FREE, 0);
         let now = 0;
         for (const { stepMs, kind, agoMs, messages } of all) {
           now += Math.abs(stepMs);
@@ -206,7 +206,7 @@ describe('one key', () => {
           else if (kind === 'blocked') control.blocked(now - agoMs, now);
           else control.answered(messages, messages, now - agoMs, now);
         }
-        const other = new RateControl(DEFAULTS, FREE, 0);
+        const other = new RateControl(DEFAULTS, () => FREE, 0);
         other.restore(JSON.parse(JSON.stringify(control.save(aheadMs))), aheadMs, now);
         assert.deepEqual(other.limit(), control.limit());
         assert.deepEqual(other.save(aheadMs), control.save(aheadMs));

@@ -1,0 +1,334 @@
+/** `protorelay suppression …`: the list of who gets no mail. Prints for people, or JSON with --json. */
+import { createReadStream, createWriteStream } from 'node:fs';
+import type { Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Command, InvalidArgumentError } from 'commander';
+import { csvLine, csvRecords } from '../base/csv.ts';
+import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printable, printableJson, printableLines } from '../base/printable.ts';
+import { configFor } from '../config/load.ts';
+import { suppressionAnswer } from '../control/suppression-answer.ts';
+import type { SuppressionChoice } from '../feedback/suppression-book.ts';
+import { SuppressionLines } from '../feedback/suppression-lines.ts';
+import { isAttributeText } from '../mail/attributes.ts';
+import {
+  domainOfTarget,
+  MAX_DETAIL_LENGTH,
+  SCOPE_ALL,
+  type Suppression,
+  suppressionTarget,
+} from '../mail/suppression.ts';
+import type { SuppressionList } from '../relay/suppression-list.ts';
+import { addressOf, duration } from './arguments.ts';
+import { type CommandLine, noteBelow } from './command-line.ts';
+import { written } from './queue-output.ts';
+
+const COLUMNS =
+  'The file is CSV (RFC 4180). Its first line may name the columns: address (or email), tenant, reason, source, detail, created_at, ends_at; without such a line the first column is the address. Times are RFC 3339; what is missing is filled in.';
+
+interface Output {
+  out: Writable;
+  err: Writable;
+}
+
+export function addSuppression(program: Command, line: CommandLine): void {
+  const group = program
+    .command('suppression')
+    .description('addresses and domains that get no mail')
+    .helpCommand(false);
+  group
+    .command('list')
+    .description('who is on the list, why, and until when')
+    .option('--tenant <name>', 'only the list of this tenant', tenantOf)
+    .option('--reason <reason>', 'only entries with this reason', reasonOf)
+    .option('--json', 'print JSON', false)
+    .action(({ tenant = null, reason = null, json }) =>
+      onList(line, false, (list, output) => printList(list, { tenant, reason }, json, output.out)),
+    );
+  group
+    .command('add')
+    .argument('<addresses...>', 'addresses, or domains for all their addresses', targetsOf)
+    .description('put addresses or domains on the list; what waits for them in the queue ends as suppressed')
+    .option(
+      '--tenant <name>',
+      'of the list of this tenant; without it of the list for all mail',
+      tenantOf,
+      '',
+    )
+    .option('--reason <reason>', 'a word for why', reasonOf, 'operator')
+    .option('--detail <text>', 'why, for those who ask', detailOf, '')
+    .option('--for <time>', 'how long, as 12h or 30d; without it until it is removed', duration, null)
+    .option('--json', 'print JSON', false)
+    .action((targets: string[], { tenant, reason, detail, for: durationMs, json }) =>
+      onList(line, true, async (list, { out }) => {
+        const nowMs = Date.now();
+        const entries = targets.map(
+          (target): Suppression => ({
+            tenant,
+            target,
+            scope: SCOPE_ALL,
+            reason,
+            source: 'operator',
+            detail,
+            createdAtMs: nowMs,
+            expiresAtMs: durationMs === null ? null : nowMs + durationMs,
+          }),
+        );
+        await list.put(entries);
+        if (json) out.write(jsonOf({ suppressions: entries.map(suppressionAnswer) }));
+        else for (const entry of entries) out.write(`${lineOf(entry)}\n`);
+        return EXIT.ok;
+      }),
+    );
+  group
+    .command('remove')
+    .argument('<addresses...>', 'addresses or domains', targetsOf)
+    .description('take addresses or domains off the list')
+    .option(
+      '--tenant <name>',
+      'of the list of this tenant; without it of the list for all mail',
+      tenantOf,
+      '',
+    )
+    .option('--json', 'print JSON', false)
+    .action((targets: string[], { tenant, json }) =>
+      onList(line, true, (list, output) => remove(list, tenant, targets, json, output)),
+    );
+  group
+    .command('check')
+    .argument('<addresses...>', 'addresses or domains', targetsOf)
+    .description('whether addresses get mail; if not, which entry says so')
+    .option('--tenant <name>', 'whether they get mail of this tenant', tenantOf, '')
+    .option('--json', 'print JSON', false)
+    .action((targets: string[], { tenant, json }) =>
+      onList(line, false, (list, { out }) => check(list, tenant, targets, json, out)),
+    );
+  noteBelow(group.command('import'), COLUMNS)
+    .argument('[file]', 'CSV file; without it standard input')
+    .description('put the addresses of a file on the list; entries that are there take what the file says')
+    .option('--tenant <name>', 'the list of lines that name none', tenantOf, '')
+    .option('--reason <reason>', 'the reason of lines that name none', reasonOf, 'imported')
+    .option('--for <time>', 'how long lines hold that name no end, as 30d', duration, null)
+    .option('--json', 'print JSON', false)
+    .action((file: string | undefined, { tenant, reason, for: durationMs, json }) =>
+      onList(line, true, (list, output) =>
+        importFile(list, file, { tenant, reason, durationMs }, json, output),
+      ),
+    );
+  group
+    .command('export')
+    .argument('[file]', 'to be written; without it standard output')
+    .description('the list as CSV, as `import` reads it')
+    .option('--tenant <name>', 'only the list of this tenant', tenantOf)
+    .option('--reason <reason>', 'only entries with this reason', reasonOf)
+    .action((file: string | undefined, { tenant = null, reason = null }) =>
+      onList(line, false, (list, { out }) => exportFile(list, file, { tenant, reason }, out)),
+    );
+}
+
+function targetsOf(text: string, before: string[] = []): string[] {
+  const target = suppressionTarget(addressOf(text));
+  if (target === null) throw new InvalidArgumentError('It is no address, and no domain.');
+  return [...before, target];
+}
+
+function tenantOf(text: string): string {
+  if (!isAttributeText(text)) throw new InvalidArgumentError('It is no name of a tenant.');
+  return text;
+}
+
+function reasonOf(text: string): string {
+  if (!/^[a-z][a-z0-9_]{0,63}$/.test(text))
+    throw new InvalidArgumentError('It is a word of a-z, 0-9 and _, as complaint.');
+  return text;
+}
+
+function detailOf(text: string): string {
+  if (text.length > MAX_DETAIL_LENGTH)
+    throw new InvalidArgumentError(`It has at most ${MAX_DETAIL_LENGTH} characters.`);
+  return text;
+}
+
+async function onList(
+  line: CommandLine,
+  changes: boolean,
+  command: (list: SuppressionList, output: Output) => Promise<ExitCode>,
+): Promise<void> {
+  const { QUEUE_KEYS } = await import('./open-queue.ts');
+  const { openSuppressionList } = await import('../relay/suppression-list.ts');
+  const config = configFor([...QUEUE_KEYS, 'suppression'], line.configPath());
+  const list = await openSuppressionList(config, changes);
+  try {
+    line.endsWith(await command(list, { out: line.out, err: line.err }));
+  } finally {
+    await list.close();
+  }
+}
+
+async function printList(
+  list: SuppressionList,
+  choice: SuppressionChoice,
+  json: boolean,
+  out: Writable,
+): Promise<ExitCode> {
+  let count = 0;
+  if (json) await written(out, '{"suppressions":[');
+  for await (const page of list.book.list(choice)) {
+    const lines = page.map((entry) => {
+      const separator = count++ === 0 ? '\n' : ',\n';
+      return json
+        ? separator + printableJson(JSON.stringify(suppressionAnswer(entry)))
+        : `${lineOf(entry)}\n`;
+    });
+    await written(out, lines.join(''));
+  }
+  if (json) await written(out, '\n]}\n');
+  else if (count === 0) out.write('nobody is suppressed\n');
+  return EXIT.ok;
+}
+
+async function remove(
+  { book }: SuppressionList,
+  tenant: string,
+  targets: readonly string[],
+  json: boolean,
+  { out, err }: Output,
+): Promise<ExitCode> {
+  const removed: string[] = [];
+  const unknown: string[] = [];
+  for (const target of targets)
+    ((await book.remove([{ tenant, target, scope: SCOPE_ALL }])) > 0 ? removed : unknown).push(target);
+  if (json) out.write(jsonOf({ removed, unknown }));
+  else for (const target of removed) out.write(printableLines(`${target} gets mail again\n`));
+  for (const target of unknown)
+    err.write(printableLines(`protorelay: ${target} is not on the list; see protorelay suppression list\n`));
+  return unknown.length > 0 ? EXIT.dataError : EXIT.ok;
+}
+
+async function check(
+  { book }: SuppressionList,
+  tenant: string,
+  targets: readonly string[],
+  json: boolean,
+  out: Writable,
+): Promise<ExitCode> {
+  const asked = [...new Set(targets.flatMap((target) => [target, domainOfTarget(target)]))];
+  const found = await book.find(
+    [...new Set(['', tenant])].flatMap((list) => asked.map((target) => ({ tenant: list, target }))),
+  );
+  const answers = targets.map((target) => ({
+    target,
+    entries: found.filter((one) => one.target === target || one.target === domainOfTarget(target)),
+  }));
+  if (json)
+    out.write(
+      jsonOf({
+        checked: answers.map(({ target, entries }) => ({
+          address: target,
+          suppressed: entries.length > 0,
+          entries: entries.map(suppressionAnswer),
+        })),
+      }),
+    );
+  else
+    for (const { target, entries } of answers) {
+      if (entries.length === 0) out.write(printableLines(`${target} gets mail\n`));
+      for (const entry of entries) out.write(`${lineOf(entry)}\n`);
+    }
+  return EXIT.ok;
+}
+
+/** Lines written at a time: with a relay beside, so few that its mail does not wait for long. */
+const BATCH = 50_000;
+const BATCH_BESIDE = 4000;
+/** How long the relay has for itself after each such batch. */
+const TURN_MS = 15;
+/** So many lines that cannot be read are named. */
+const MAX_NAMED = 10;
+
+async function importFile(
+  list: SuppressionList,
+  file: string | undefined,
+  options: { tenant: string; reason: string; durationMs: number | null },
+  json: boolean,
+  { out, err }: Output,
+): Promise<ExitCode> {
+  const lines = new SuppressionLines({ ...options, nowMs: Date.now() });
+  const size = list.running ? BATCH_BESIDE : BATCH;
+  const sum = { lines: 0, added: 0, changed: 0, refused: 0 };
+  let batch: Suppression[] = [];
+  const flush = async (): Promise<void> => {
+    if (batch.length === 0) return;
+    const { added, changed } = await list.put(batch);
+    sum.added += added;
+    sum.changed += changed;
+    batch = [];
+    if (list.running) await pause(TURN_MS);
+  };
+  try {
+    const input =
+      file === undefined || file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 1 << 18 });
+    for await (const records of csvRecords(input)) {
+      for (const record of records) {
+        const read = lines.read(record);
+        if (read === null) continue;
+        sum.lines++;
+        if (typeof read !== 'string') {
+          batch.push(read);
+          if (batch.length >= size) await flush();
+          continue;
+        }
+        if (sum.refused++ < MAX_NAMED)
+          err.write(printableLines(`protorelay: line ${record.line}: ${read}\n`));
+      }
+    }
+    await flush();
+  } catch (error) {
+    err.write(`protorelay: ${sum.added + sum.changed} entries were written before this:\n`);
+    throw error;
+  }
+  if (json) out.write(jsonOf(sum));
+  else
+    out.write(
+      `${sum.lines} lines: ${sum.added} added, ${sum.changed} changed${sum.refused > 0 ? `, ${sum.refused} refused` : ''}\n`,
+    );
+  return sum.refused > 0 ? EXIT.dataError : EXIT.ok;
+}
+
+async function exportFile(
+  { book }: SuppressionList,
+  file: string | undefined,
+  choice: SuppressionChoice,
+  stdout: Writable,
+): Promise<ExitCode> {
+  const out = file === undefined || file === '-' ? stdout : createWriteStream(file, { mode: 0o600 });
+  await written(out, csvLine(['address', 'tenant', 'reason', 'source', 'detail', 'created_at', 'ends_at']));
+  for await (const page of book.list(choice))
+    await written(
+      out,
+      page
+        .map(({ target, tenant, reason, source, detail, createdAtMs, expiresAtMs }) =>
+          csvLine([target, tenant, reason, source, detail, timeOf(createdAtMs), timeOf(expiresAtMs)]),
+        )
+        .join(''),
+    );
+  if (out !== stdout) {
+    out.end();
+    await finished(out);
+  }
+  return EXIT.ok;
+}
+
+const timeOf = (ms: number | null): string => (ms === null ? '' : new Date(ms).toISOString());
+
+const jsonOf = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
+
+function lineOf(entry: Suppression): string {
+  const { address, tenant, reason, source, detail, created_at, ends_at } = suppressionAnswer(entry);
+  const whose = tenant === '' ? '' : `  of ${tenant}`;
+  const end = ends_at === null ? 'until it is removed' : `until ${ends_at}`;
+  return printable(
+    `${address}${whose}  ${reason} (${source})  since ${created_at} ${end}${detail === '' ? '' : `: ${detail}`}`,
+  );
+}

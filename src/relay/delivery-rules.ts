@@ -1,0 +1,154 @@
+/** The rules on what peers refuse, of one relay process: counts, acts, tells; what is held stays so over a restart. Part of the composition root. */
+import { join } from 'node:path';
+import type { Log } from '../base/log.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { EventLog } from '../report/events.ts';
+import { KeptLines } from '../shaping/kept-lines.ts';
+import type { Gate, GateKind } from '../shaping/message-gates.ts';
+import { factsOf } from '../shaping/rules/facts.ts';
+import { HOLDS_FILE, type Hold, Holds, readHolds } from '../shaping/rules/holds.ts';
+import { type Firing, RuleEngine } from '../shaping/rules/rule-engine.ts';
+import type { LimitAccess } from './limit-access.ts';
+
+export interface RelayRulesSetup {
+  config: Config;
+  log: Log;
+  events: Pick<EventLog, 'limitChanged'>;
+  limits: LimitAccess;
+}
+
+const GATES: Partial<Record<Hold['target'], GateKind>> = {
+  from_domain: 'return_path_domain',
+  tenant: 'tenant',
+  campaign: 'campaign',
+};
+const MAX_REPLY = 300;
+
+export class RelayRules {
+  readonly #setup: RelayRulesSetup;
+  readonly #file: KeptLines;
+  readonly #holds = new Holds();
+  #engine: RuleEngine;
+  #names: ReadonlySet<string>;
+
+  constructor(setup: RelayRulesSetup) {
+    this.#setup = setup;
+    const path = join(setup.config.data_dir, HOLDS_FILE);
+    const failed = (error: unknown): void => setup.log.warn('limits.not_kept', { path, error });
+    this.#file = new KeptLines({
+      path,
+      lines: () => this.#holds.all(),
+      now: steadyMs,
+      setTimer: (ms, fire) => void setTimeout(fire, ms).unref(),
+      failed,
+    });
+    this.#engine = new RuleEngine(setup.config.rules);
+    this.#names = new Set(setup.config.rules.map(({ name }) => name));
+    try {
+      for (const hold of readHolds(path)) this.#holds.add(hold);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  /** What was held before the start holds on. */
+  start(): void {
+    this.tick();
+    this.#postGates();
+  }
+
+  take(results: readonly AttemptResult[]): void {
+    if (!this.#engine.active) return;
+    const nowMs = steadyMs();
+    for (const result of results) {
+      const { site } = result;
+      if (site === undefined) continue;
+      for (const fact of factsOf(result, site, this.#engine.countsDeliveries, nowMs))
+        for (const firing of this.#engine.take(fact)) this.#act(firing);
+    }
+  }
+
+  /** Mail begins to go to a site. */
+  begins(source: string, site: string): void {
+    if (this.#holds.size > 0) this.#setSource(source, site);
+  }
+
+  tick(): void {
+    if (this.#holds.size === 0) return;
+    const over = this.#holds.over(timeOfDayMs(steadyMs()), (name) => this.#names.has(name));
+    if (over.length === 0) return;
+    for (const hold of over) this.#apply(hold);
+    this.#postGates();
+    this.#file.changed();
+  }
+
+  reconfigure({ rules }: Config): void {
+    this.#engine = new RuleEngine(rules);
+    this.#names = new Set(rules.map(({ name }) => name));
+    this.tick();
+  }
+
+  async close(): Promise<void> {
+    if (this.#file.written) await this.#file.close();
+  }
+
+  #act({ rule, value, site, untilMs, matched, of, reply }: Firing): void {
+    const { events, log } = this.#setup;
+    const { name, action, target, messages_per_s } = rule;
+    const text = reply.slice(0, MAX_REPLY);
+    const ends_at = new Date(timeOfDayMs(untilMs)).toISOString();
+    const told = { scope: target, value, site, rule: name, action, ends_at, reply: text };
+    log.warn('rule.acted', told);
+    events.limitChanged({
+      by: 'rule',
+      cause: 'threshold',
+      ...told,
+      ...(messages_per_s === undefined ? {} : { messages_per_s }),
+      matched,
+      of,
+    });
+    if (action === 'alert') return;
+    const hold: Hold = {
+      rule: name,
+      target,
+      value,
+      site,
+      messagesPerS: messages_per_s ?? 0,
+      untilMs: timeOfDayMs(untilMs),
+    };
+    this.#holds.add(hold);
+    this.#apply(hold);
+    this.#postGates();
+    this.#file.changed();
+  }
+
+  /** Sets anew what the hold is about. */
+  #apply({ target, value, site }: Hold): void {
+    if (target === 'source') this.#setSource(value, site);
+    else if (target === 'provider')
+      for (const key of this.#setup.limits.keys()) if (key.site === site) this.#setSource(key.source, site);
+  }
+
+  #setSource(source: string, site: string): void {
+    const { messagesPerS, closedUntilMs } = this.#holds.ofSource(source, site);
+    const steadyUntilMs = closedUntilMs === 0 ? 0 : closedUntilMs - timeOfDayMs(0);
+    this.#setup.limits.set(source, site, 'operator', {
+      messagesPerS,
+      connections: Number.POSITIVE_INFINITY,
+      closedUntilMs: steadyUntilMs,
+    });
+  }
+
+  #postGates(): void {
+    const gates: Gate[] = [];
+    for (const { rule, target, value, site, messagesPerS, untilMs } of this.#holds.all()) {
+      const kind = GATES[target];
+      if (kind === undefined) continue;
+      const closedUntilMs = messagesPerS > 0 ? 0 : untilMs - timeOfDayMs(0);
+      gates.push({ kind, value, site, messagesPerS, closedUntilMs, by: `rule ${rule}` });
+    }
+    this.#setup.limits.gates('operator', gates);
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * What limits mail besides the shaping data, in one relay process: adaptive control, rules, warm-ups. Told of results and of sites that mail
+ * begins to go to; looks each second. Part of the composition root.
+ */
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { EventLog } from '../report/events.ts';
+import type { LimitKey } from '../shaping/limit-key.ts';
+import type { Gate } from '../shaping/message-gates.ts';
+import { RelayAdaptive } from './adaptive.ts';
+import { RelayRules } from './delivery-rules.ts';
+import type { ProcessPlace } from './place.ts';
+import type { RelayShaping } from './shaping.ts';
+import { SiteLimits } from './site-limits.ts';
+import { RelayWarmUp } from './warm-up.ts';
+
+const TICK_MS = 1000;
+
+export interface LearningSetup {
+  config: Config;
+  place: ProcessPlace;
+  log: Log;
+  events: Pick<EventLog, 'limitChanged'>;
+  shaping: Pick<RelayShaping, 'keys'>;
+  /** Sets the gates of every delivery thread. */
+  postGates(gates: readonly Gate[]): void;
+  /** Delivery threads: each has its part of a gate's rate. */
+  threads: number;
+}
+
+export class Learning {
+  readonly #adaptive: RelayAdaptive;
+  readonly #rules: RelayRules;
+  readonly #warmUp: RelayWarmUp;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor({ config, place, log, events, shaping, postGates, threads }: LearningSetup) {
+    const limits = new SiteLimits(shaping.keys, place.processes, threads, postGates);
+    const setup = { config, log, events, limits };
+    this.#adaptive = new RelayAdaptive(setup);
+    this.#rules = new RelayRules(setup);
+    this.#warmUp = new RelayWarmUp({ ...setup, place, processes: place.processes });
+  }
+
+  /** When delivery threads are there. */
+  start(): void {
+    this.#rules.start();
+    this.#adaptive.start();
+    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+  }
+
+  take(results: readonly AttemptResult[]): void {
+    this.#adaptive.take(results);
+    this.#rules.take(results);
+    this.#warmUp.take(results);
+  }
+
+  /** Mail begins to go to a site from a source, before the first of it goes. */
+  begins({ source, site, provider }: LimitKey): void {
+    if (source === null) return;
+    this.#adaptive.begins(source, site);
+    this.#rules.begins(source, site);
+    this.#warmUp.begins(source, site, provider);
+  }
+
+  reconfigure(config: Config): void {
+    this.#adaptive.reconfigure(config);
+    this.#rules.reconfigure(config);
+    this.#warmUp.reconfigure(config);
+  }
+
+  #tick(): void {
+    this.#adaptive.tick();
+    this.#rules.tick();
+    this.#warmUp.tick();
+  }
+
+  /** Writes down what is to survive. */
+  async stop(): Promise<void> {
+    if (this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+    await Promise.all([this.#adaptive.close(), this.#rules.close(), this.#warmUp.close()]);
+  }
+}

@@ -1,0 +1,73 @@
+/** Limits of sources at sites, and gates, as those set them that learn: by way of the table of the process, and of messages to its threads. */
+import { limitForRate } from '../shaping/adaptive/allowed.ts';
+import { limitKeyText } from '../shaping/limit-key.ts';
+import type { LimitKeys } from '../shaping/limit-keys.ts';
+import type { Gate } from '../shaping/message-gates.ts';
+import type { LimitAccess, LimitSetter, LiveKey } from './limit-access.ts';
+
+export class SiteLimits implements LimitAccess {
+  readonly #keys: LimitKeys;
+  readonly #processes: number;
+  readonly #threads: number;
+  readonly #post: (gates: readonly Gate[]) => void;
+  readonly #gates = new Map<LimitSetter, readonly Gate[]>();
+
+  /** @param processes the table gives each its part of a limit; what is set here is of this one. */
+  constructor(keys: LimitKeys, processes: number, threads: number, post: (gates: readonly Gate[]) => void) {
+    this.#keys = keys;
+    this.#processes = processes;
+    this.#threads = threads;
+    this.#post = post;
+  }
+
+  *keys(): Generator<LiveKey> {
+    for (const [, entry] of this.#keys.entries()) {
+      const live = liveKey(entry);
+      if (live !== null) yield live;
+    }
+  }
+
+  key(source: string, site: string): LiveKey | null {
+    const entry = this.#keys.entry(nameOf(source, site));
+    return entry === null ? null : liveKey(entry);
+  }
+
+  set(
+    source: string,
+    site: string,
+    by: LimitSetter,
+    { messagesPerS, connections, closedUntilMs }: Parameters<LimitAccess['set']>[3],
+  ): void {
+    const name = nameOf(source, site);
+    const rate = Number.isFinite(messagesPerS)
+      ? { messages_per_s: limitForRate(messagesPerS) * this.#processes }
+      : {};
+    const most = Number.isFinite(connections) ? { max_connections: connections * this.#processes } : {};
+    const cap = { ...rate, ...most };
+    this.#keys.cap(name, by, Object.keys(cap).length === 0 ? null : cap);
+    this.#keys.close(name, by, closedUntilMs);
+  }
+
+  gates(by: LimitSetter, gates: readonly Gate[]): void {
+    const before = this.#gates.get(by) ?? [];
+    if (before.length === 0 && gates.length === 0) return;
+    this.#gates.set(by, gates);
+    const all = [...this.#gates.values()].flat();
+    this.#post(all.map((gate) => ({ ...gate, messagesPerS: gate.messagesPerS / this.#threads })));
+  }
+}
+
+const nameOf = (source: string, site: string): string => limitKeyText({ source, site, provider: '' });
+
+function liveKey({ key, slot }: NonNullable<ReturnType<LimitKeys['entry']>>): LiveKey | null {
+  const { site, provider, source } = key;
+  if (source === null) return null;
+  return {
+    site,
+    provider,
+    source,
+    taken: slot.counts.sent,
+    open: slot.open,
+    maxConnections: slot.maxConnections,
+  };
+}

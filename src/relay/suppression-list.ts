@@ -1,0 +1,123 @@
+/**
+ * The suppression list for the command line: straight in the tables, whether a relay runs or not. Its processes see what is added
+ * at once, in the filter of the host. Part of the composition root.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { lockDataDir } from '../base/data-dir.ts';
+import { RelayError } from '../base/errors.ts';
+import { silentLog } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import { ControlClient } from '../control/client.ts';
+import { openConnection } from '../database/sqlite/connection.ts';
+import { SuppressionFile } from '../database/sqlite/suppression-file.ts';
+import { SuppressionBook, type SuppressionPart } from '../feedback/suppression-book.ts';
+import { filterPath, SuppressionFilter } from '../feedback/suppression-filter.ts';
+import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
+import { type Suppression, type SuppressionAnswers, suppressionHash } from '../mail/suppression.ts';
+import { mapSharedMemory } from '../native.ts';
+import { openStoppedServers } from './database.ts';
+import { partsOfShards, queueFiles } from './suppression-parts.ts';
+
+const SQL_DIR = fileURLToPath(new URL('../../config/sql/sqlite/', import.meta.url));
+/** The filter is looked at when so many entries were written. */
+const LOOK_EVERY = 50_000;
+
+export interface SuppressionList {
+  book: SuppressionBook;
+  /** Whether a relay runs on the queue: then it needs its turn, too. */
+  running: boolean;
+  /** Many entries, whatever is there already. */
+  put(entries: Suppression[]): Promise<{ added: number; changed: number }>;
+  close(): Promise<void>;
+}
+
+/** @param changes whether the command writes: on a stopped relay it then keeps one from starting. */
+export async function openSuppressionList(config: Config, changes: boolean): Promise<SuppressionList> {
+  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  client?.close();
+  const running = client !== null;
+  const lock = changes && !running ? lockDataDir(config.data_dir) : null;
+  try {
+    const filter = new SuppressionFilter(filterPath(config.data_dir), { map: mapSharedMemory });
+    const { parts, close } = openTables(config, filter, running, changes);
+    const book = new SuppressionBook(() => parts, Date.now);
+    const keeper = new SuppressionKeeper({
+      parts: () => parts,
+      filter,
+      bitsPerEntry: config.suppression.filter_bits_per_entry,
+      keeps: !running && changes,
+      now: Date.now,
+      steady: steadyMs,
+      log: silentLog,
+    });
+    let written = LOOK_EVERY;
+    let hasGrown = false;
+    return {
+      book,
+      running,
+      async put(entries) {
+        written += entries.length;
+        if (entries.length > 1 && written >= LOOK_EVERY && !running) {
+          await keeper.grow();
+          written = 0;
+          hasGrown = true;
+        }
+        if (config.database.driver !== 'sqlite')
+          for (const { tenant, target } of entries) filter.add(suppressionHash(tenant, target));
+        return book.put(entries, true);
+      },
+      async close() {
+        if (hasGrown) await keeper.fit();
+        await keeper.stop();
+        await close();
+        lock?.release();
+      },
+    };
+  } catch (error) {
+    lock?.release();
+    throw error;
+  }
+}
+
+function openTables(
+  config: Config,
+  filter: SuppressionFilter,
+  running: boolean,
+  changes: boolean,
+): { parts: SuppressionPart[]; close(): Promise<void> } {
+  const { database } = config;
+  if (database.driver !== 'sqlite') {
+    const servers = openStoppedServers(config);
+    return { parts: partsOfShards(servers), close: () => servers.close() };
+  }
+  if (database.path === ':memory:')
+    throw new RelayError(
+      'database_unavailable',
+      'the queue is in memory (database.path is :memory:): its suppression list is the relay’s alone',
+    );
+  // A relay that runs has upgraded its file; one that never ran has none.
+  if (changes && !running) openConnection({ path: database.path, sqlDir: SQL_DIR }).close();
+  const there = existsSync(database.path) ? queueFiles(database.path, 0) : [];
+  const files = there.map(({ number, file }) => ({
+    number,
+    list: new SuppressionFile(file, filter),
+  }));
+  const parts = files.map(
+    ({ number, list }): SuppressionPart => ({
+      index: number,
+      name: number === 0 ? 'the queue' : `the queue of relay process ${number}`,
+      ofHost: true,
+      suppression: async <A extends { op: keyof SuppressionAnswers }>(ask: A) =>
+        list.answer(ask as never) as SuppressionAnswers[A['op']],
+    }),
+  );
+  return {
+    parts,
+    async close() {
+      for (const { list } of files) list.close();
+    },
+  };
+}

@@ -1,0 +1,115 @@
+/** The warm-ups of one relay process: plans of the config, limits, events. Part of the composition root. */
+import { dirname, join } from 'node:path';
+import type { Log } from '../base/log.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { EventLog } from '../report/events.ts';
+import { ORDERS_FILE } from '../shaping/warmup/orders.ts';
+import { plansOf } from '../shaping/warmup/plans.ts';
+import type { WarmUpLimit } from '../shaping/warmup/warm-up.ts';
+import { WARM_UP_FILE } from '../shaping/warmup/warm-up-file.ts';
+import { type WarmUpChange, WarmUps } from '../shaping/warmup/warm-ups.ts';
+import { type LimitAccess, OPEN } from './limit-access.ts';
+import type { ProcessPlace } from './place.ts';
+
+export interface RelayWarmUpSetup {
+  config: Config;
+  place: Pick<ProcessPlace, 'eventsDir'>;
+  /** Relay processes of the host: each has its part of a plan. */
+  processes: number;
+  log: Log;
+  events: Pick<EventLog, 'limitChanged'>;
+  limits: LimitAccess;
+}
+
+const BLOCKS: readonly (string | undefined)[] = ['reputation_block', 'dnsbl_block'];
+
+export class RelayWarmUp {
+  readonly #setup: RelayWarmUpSetup;
+  readonly #warmUps: WarmUps;
+
+  constructor(setup: RelayWarmUpSetup) {
+    const { config, place, limits, log } = setup;
+    this.#setup = setup;
+    const path = join(config.data_dir, WARM_UP_FILE);
+    this.#warmUps = new WarmUps({
+      path,
+      ordersPath: join(dirname(place.eventsDir), ORDERS_FILE),
+      now: () => timeOfDayMs(steadyMs()),
+      taken: (source, site) => limits.key(source, site)?.taken ?? null,
+      limit: (source, site, limit) => this.#limit(source, site, limit),
+      changed: (change) => this.#changed(change),
+      failed: (error) => log.warn('limits.not_kept', { path, error }),
+    });
+    try {
+      const bad = this.#warmUps.open(plansOf(config.warmup, setup.processes));
+      if (bad > 0) log.warn('limits.damaged', { path, lines: bad });
+    } catch (error) {
+      log.warn('limits.not_kept', { path, error });
+    }
+  }
+
+  begins(source: string, site: string, provider: string): void {
+    if (this.#warmUps.active) this.#warmUps.begins(source, site, provider);
+  }
+
+  tick(): void {
+    this.#warmUps.tick();
+  }
+
+  take(results: readonly AttemptResult[]): void {
+    if (!this.#warmUps.active) return;
+    for (const result of results) this.#one(result);
+  }
+
+  reconfigure(config: Config): void {
+    this.#warmUps.reconfigure(plansOf(config.warmup, this.#setup.processes));
+    for (const { source, site, provider } of this.#setup.limits.keys()) this.begins(source, site, provider);
+  }
+
+  close(): Promise<void> {
+    return this.#warmUps.close();
+  }
+
+  #one(result: AttemptResult): void {
+    const { site, source = '' } = result;
+    if (site === undefined) return;
+    for (const { outcome, seqs } of result.groups) {
+      if (outcome.kind === 'delivered') {
+        this.#warmUps.came(source, site, 'delivered', seqs.length);
+        continue;
+      }
+      if (outcome.reply === undefined) continue;
+      const kind = outcome.verdict?.class;
+      if (BLOCKS.includes(kind))
+        this.#warmUps.blocked(source, site, `${outcome.reply.code} ${outcome.reply.text}`.slice(0, 300));
+      if (outcome.kind === 'bounced') this.#warmUps.came(source, site, 'bounced', seqs.length);
+      else if (kind === 'rate_limit') this.#warmUps.came(source, site, 'deferred', seqs.length);
+    }
+  }
+
+  #limit(source: string, site: string, limit: WarmUpLimit | null): void {
+    const { messagesPerS, closedUntilMs } = limit ?? OPEN;
+    // The plan goes by the time of day, limits by steady time.
+    const steadyUntilMs = closedUntilMs === 0 ? 0 : closedUntilMs - timeOfDayMs(0);
+    this.#setup.limits.set(source, site, 'warmup', {
+      messagesPerS,
+      connections: Number.POSITIVE_INFINITY,
+      closedUntilMs: steadyUntilMs,
+    });
+  }
+
+  #changed({ source: value, site, cause, reason, now, planned }: WarmUpChange): void {
+    const { events, log, processes } = this.#setup;
+    const told = { by: 'warmup' as const, cause, scope: 'source', value, site };
+    const day = Number.isFinite(planned) ? planned * processes : null;
+    events.limitChanged({
+      ...told,
+      messages_per_day: day,
+      step: now.step + 1,
+      ...(reason === '' ? {} : { reply: reason }),
+    });
+    log.info('limit.changed', { ...told, messages_per_s: null, reply: reason });
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * What operators ordered for warm-ups (`protorelay warmup set|pause`): a file in the host's data folder, one JSON object a line. Relay
+ * processes look whether it is another one, so an order holds for all of them, and for one that is not running when it starts.
+ */
+import { renameSync, statSync, writeFileSync } from 'node:fs';
+import { readRegularText } from '../../base/regular-file.ts';
+
+export const ORDERS_FILE = 'warmup-orders.jsonl';
+const MAX_ORDERS = 1000;
+const MAX_FILE_BYTES = 4_194_304;
+
+export interface WarmUpOrder {
+  /** Time of day; no two orders have the same. */
+  at_ms: number;
+  source: string;
+  /** A provider or site; '*' for all of the source. */
+  provider: string;
+  action: 'set' | 'pause' | 'resume';
+  /** For set, from 0. */
+  step: number;
+  /** For pause. */
+  reason: string;
+}
+
+/** @returns none where there is no file; lines that are no orders are passed over. */
+export function readOrders(path: string): WarmUpOrder[] {
+  let text: string;
+  try {
+    text = readRegularText(path, MAX_FILE_BYTES);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return text.split('\n').flatMap((line) => orderIn(line) ?? []);
+}
+
+function orderIn(line: string): WarmUpOrder | null {
+  let value: Partial<WarmUpOrder> | null;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return null;
+  }
+  const { at_ms, source, provider, action, step, reason } = value ?? {};
+  const isOrder =
+    Number.isSafeInteger(at_ms) &&
+    [source, provider, reason].every((text) => typeof text === 'string') &&
+    ['set', 'pause', 'resume'].includes(action as string) &&
+    Number.isSafeInteger(step) &&
+    (step as number) >= 0;
+  return isOrder ? (value as WarmUpOrder) : null;
+}
+
+/** Adds the order. @returns it with its time. */
+export function addOrder(path: string, order: Omit<WarmUpOrder, 'at_ms'>, nowMs: number): WarmUpOrder {
+  const before = readOrders(path);
+  const at_ms = Math.max(nowMs, 1 + Math.max(0, ...before.map((one) => one.at_ms)));
+  const whole = { ...order, at_ms };
+  const text = [...before, whole].slice(-MAX_ORDERS).map((one) => `${JSON.stringify(one)}\n`);
+  writeFileSync(`${path}.new`, text.join(''), { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+  return whole;
+}
+
+/** Says which file lies there: another text when it was replaced. */
+export function ordersMark(path: string): string {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats === undefined ? '' : `${stats.ino} ${stats.mtimeMs} ${stats.size}`;
+}
