@@ -6,7 +6,9 @@ import type { AskedEntry, Blocker, Explained } from '../mail/blocker.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import { isOperatorKey } from '../mail/operator-keys.ts';
 import { Explaining } from '../shaping/explained.ts';
+import { LimitKeys } from '../shaping/limit-keys.ts';
 import { domainIn } from '../shaping/message-gates.ts';
+import { loadShaping } from '../shaping/shaping-file.ts';
 import type { Learning } from './learning.ts';
 import type { RelayShaping } from './shaping.ts';
 
@@ -112,4 +114,23 @@ function noSource(
     untilMs: null,
     setBy: why.join(', '),
   };
+}
+
+/** The same without a relay: what config and data say; nothing is used, and all sources are there. */
+export function explainStopped(config: Config, asked: AskedEntry): Explained {
+  const loaded = loadShaping(config.shaping);
+  const keys = new LimitKeys(loaded.data, {
+    table: new SharedArrayBuffer(0),
+    now: steadyMs,
+    share: () => 1,
+    full: () => {},
+  });
+  const explain = new RelayExplain({
+    current: () => config,
+    shaping: { keys, loaded },
+    learning: { says: (by) => ({ setBy: by, sinceMs: null, counts: null }), gatesAt: () => [] },
+    siteOf: () => null,
+    isPresent: () => true,
+  });
+  return explain.explain([asked])[0] as Explained;
 }
