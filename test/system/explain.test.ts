@@ -182,4 +182,27 @@ test('what keeps mail is named, and mail goes when that is lifted', { timeout: 6
 
   const text = await relay.queue('why', 'five@cut.test');
   assert.match(text.stdout, /site_limit_used_up +adaptive +until .* 421 4\.7\.28 unusual/);
+
+  // The way of a recipient, by the relay and, once it has stopped, by its files.
+  const route = async (): Promise<Record<string, unknown>> => {
+    const ran = await relay.command('route', 'x@cut.test', '--from', 'a@y.test', '--json');
+    assert.equal(ran.code, 0, ran.stderr);
+    return JSON.parse(ran.stdout);
+  };
+  const running = await route();
+  assert.deepEqual(
+    [running.way, running.site, running.source, running.relay_running],
+    ['mx', 'mx:mx2.test', '', true],
+  );
+  const cut = (running.limits as { set_by: string }[]).find(({ set_by }) => /421 4\.7\.28/.test(set_by));
+  assert.ok(cut !== undefined);
+  assert.deepEqual((running.blockers as { kind: string }[])[0]?.kind, 'adaptive');
+  await relay.stop();
+  const stopped = await route();
+  assert.equal(stopped.relay_running, false);
+  assert.match(String((stopped.learned as { reply: string }[])[0]?.reply), /^421 4\.7\.28/);
+  const pooled = await relay.command('route', 'x@pooled.test');
+  assert.match(pooled.stdout, /Pool +shut \(egress\.routing\[0\]\): off 100 %/);
+  const acme = await relay.command('route', 'x@hourly.test');
+  assert.match(acme.stdout, /Provider +acme, by mx_exact mx3\.test \(.*own\.json:1\)/);
 });
