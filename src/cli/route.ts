@@ -5,6 +5,7 @@ import { RelayPolicy } from '../admission/relay-policy.ts';
 import { domainForm, domainOf } from '../base/domain.ts';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { configFor } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { timeOrNull } from '../control/words.ts';
@@ -257,7 +258,7 @@ async function learnedAt(config: Config, site: string, source: string): Promise<
   const learned = learnedBySite(
     config.data_dir,
     settingsOf(() => config.adaptive),
-    Date.now(),
+    timeOfDayMs(steadyMs()),
   );
   return (learned.get(site) ?? []).filter(({ scope, value }) => scope !== 'source' || value === source);
 }

@@ -74,7 +74,7 @@ export class RelayExplain {
       recipientDomain: destination,
       provider,
     };
-    const nowMs = Date.now();
+    const nowMs = timeOfDayMs(steadyMs());
     const mayNow = (source: string): boolean =>
       !at(source).blockers.some(({ untilMs }) => untilMs !== null && untilMs - nowMs > SOON_MS);
     const open = egress.choose(routed, queueId, mayNow);
