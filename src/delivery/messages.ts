@@ -71,6 +71,8 @@ export type ToDelivery =
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Sources whose address is not on this host. */
+  | { type: 'sources'; missing: string[] }
   /** Which keys sign from now on; null: nothing is signed. */
   | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */

@@ -82,6 +82,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      sources,
       suppression,
       signing,
       suspensions,
@@ -135,6 +136,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await sources.start();
     learning.start();
     await signing.start();
     await suspensions.rules.load();
@@ -268,6 +270,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      sources,
       signing,
       stsRefresh,
       suspects,
@@ -289,6 +292,7 @@ export class Relay {
     tls.stop();
     signing.stop();
     stsRefresh?.stop();
+    sources.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
     await learning.stop();
@@ -319,6 +323,7 @@ export class Relay {
       sessions,
       shaping,
       shares,
+      sources,
       signing,
       tls,
       tlsReports,
@@ -341,6 +346,7 @@ export class Relay {
       shaping: shaping.data,
       replies: wrongRules.length > 0 ? null : replies.texts,
     });
+    void sources.start();
     return { applied, needsRestart, problems: [...problems, ...wrongRules] };
   }
 
