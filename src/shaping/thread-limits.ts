@@ -11,7 +11,7 @@ import { createLimitTable, LimitSlot } from './limit-table.ts';
 import type { Limits, Totals } from './limits.ts';
 import type { Provider, ShapingData } from './shaping-data.ts';
 import { type MxHost, type Site, Sites } from './sites.ts';
-import { slotLimits } from './slot-limits.ts';
+import { ALL, slotLimits } from './slot-limits.ts';
 
 const MAX_IDLE_KEYS = 5000;
 
@@ -136,7 +136,7 @@ export class ThreadLimits {
     this.#spare ??= { table: createLimitTable(), used: 0 };
     const slot = new LimitSlot(this.#spare.table, this.#spare.used++);
     slot.clear();
-    slot.write(slotLimits(limits, 1));
+    slot.write(slotLimits(limits, {}, ALL));
     return slot;
   }
 

@@ -21,7 +21,7 @@ function world(limits: Limits, total: Totals = {}) {
   const keys = new LimitKeys(data, {
     table,
     now: () => state.nowMs,
-    share: () => state.share,
+    share: () => ({ part: state.share, connections: null, isLease: false }),
     full: () => void state.full++,
   });
   const ask = (thread: number, site = 'google', source: string | null = '') => {
@@ -63,7 +63,7 @@ test('the least of data and caps holds, and the share of it that this process ha
   assert.equal(keys.outlook('google').messages, Number.POSITIVE_INFINITY);
   state.share = 1 / 4;
   keys.reconfigure(data);
-  assert.equal(slot.maxConnections, 1);
+  assert.equal(slot.maxConnections, 2, 'caps are of this process alone');
   state.share = 1 / 100;
   keys.reconfigure(data);
   assert.equal(slot.maxConnections, 1, 'nobody stands still');
