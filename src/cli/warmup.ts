@@ -163,6 +163,8 @@ interface ShownPlan {
   start_date: string | null;
   window: string;
   time_zone: string;
+  /** Null: what the plan does not take waits. */
+  overflow_pool: string | null;
   sites: ShownSite[];
   /** That no mail has met as yet, or not since. */
   orders: Omit<WarmUpOrder, 'at_ms'>[];
@@ -193,6 +195,7 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
       start_date: plan.start_date || null,
       window: plan.window,
       time_zone: plan.time_zone,
+      overflow_pool: plan.overflow_pool || null,
       sites: [...bySite].map(([site, all]) => siteAnswer(site, all, plan, nowMs)),
       orders: orders
         .filter(
@@ -239,7 +242,8 @@ function textOf(shown: readonly ShownPlan[]): string {
   return shown
     .map((plan) => {
       const from = plan.start_date === null ? '' : `, from ${plan.start_date}`;
-      const head = `source ${plan.source} at ${plan.providers.join(', ')}: ${plan.plan_messages_per_day.join(', ')} a day, ${plan.window} ${plan.time_zone}${from}\n`;
+      const rest = plan.overflow_pool === null ? '' : `, the rest by pool ${plan.overflow_pool}`;
+      const head = `source ${plan.source} at ${plan.providers.join(', ')}: ${plan.plan_messages_per_day.join(', ')} a day, ${plan.window} ${plan.time_zone}${from}${rest}\n`;
       const rows = plan.sites.map((one) => [
         printable(one.site),
         one.state,

@@ -17,6 +17,7 @@ export function checkEgress(
   checkPools(egress, problem, warning);
   checkRouting(egress, problem, warning);
   checkNamedSources(egress, warmup, rules, problem, warning);
+  checkNamedPools(egress, warmup, rules, problem);
 }
 
 /** Sources that warm-ups and rules on replies name. */
@@ -35,6 +36,26 @@ function checkNamedSources(
     for (const [k, pattern] of (match.sources ?? []).entries())
       if (pattern !== '*' && !names.some(globOf(pattern)))
         named('source', pattern, names, ['rules', i, 'match', 'sources', k], warning);
+}
+
+/** Pools that warm-ups and rules on replies send mail to. */
+function checkNamedPools(
+  { pools }: Egress,
+  warmup: Config['warmup'],
+  rules: Config['rules'],
+  problem: Say,
+): void {
+  const names = pools.map(({ name }) => name);
+  for (const [i, { source, overflow_pool: pool }] of warmup.entries()) {
+    if (pool === '') continue;
+    const path = ['warmup', i, 'overflow_pool'];
+    named('pool', pool, names, path, problem);
+    const members = pools.find(({ name }) => name === pool)?.members ?? [];
+    if (members.some((member) => member.source === source))
+      problem(path, `has the source itself as a member: ${source}`);
+  }
+  for (const [i, { pool }] of rules.entries())
+    if (pool !== undefined) named('pool', pool, names, ['rules', i, 'pool'], problem);
 }
 
 function checkSources({ sources, dnsbls }: Egress, family: string, problem: Say): void {

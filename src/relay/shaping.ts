@@ -8,6 +8,7 @@ import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { Overflow } from '../egress/overflow.ts';
 import { LeasedParts, type SharedParts } from '../scheduler/parts.ts';
 import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
@@ -41,6 +42,7 @@ export class RelayShaping {
   readonly table = createLimitTable();
   readonly keys: LimitKeys;
   loaded: LoadedShaping;
+  #overflow: Overflow;
   readonly #setup: RelayShapingSetup;
   readonly #path: string;
   #timer: NodeJS.Timeout | null = null;
@@ -55,6 +57,7 @@ export class RelayShaping {
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping);
+    this.#overflow = new Overflow(config);
     this.#leases = agenda === null ? null : this.#openLeases(agenda);
     const part = { part: 1 / place.processes, connections: null, isLease: false };
     this.keys = new LimitKeys(this.loaded.data, {
@@ -66,6 +69,7 @@ export class RelayShaping {
         this.#leases?.begins(key, slot);
         setup.begins(key);
       },
+      others: ({ source, site, provider }) => this.#overflow.sourcesOf(source ?? '', site, provider),
     });
   }
 
@@ -89,12 +93,13 @@ export class RelayShaping {
   }
 
   /** Reads the data anew. @returns what is wrong with them; then the old ones hold. */
-  reconfigure({ shaping }: Config): string[] {
+  reconfigure(config: Config): string[] {
     try {
-      this.loaded = loadShaping(shaping);
+      this.loaded = loadShaping(config.shaping);
     } catch (error) {
       return (error as Error).message.split('\n');
     }
+    this.#overflow = new Overflow(config);
     this.keys.reconfigure(this.data);
     return [];
   }

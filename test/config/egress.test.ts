@@ -86,3 +86,21 @@ test('sources that warm-ups and rules name', () => {
     warnings: ['0.match.sources.2 names no source of egress.sources: "b2"; did you mean "b1"?'],
   });
 });
+
+test('pools that warm-ups and rules send mail to', () => {
+  const rule = { name: 'r', threshold: { count: 1 }, action: 'move_pool' };
+  const beside = {
+    warmup: [
+      { source: 'b1', overflow_pool: 'warm' },
+      { source: 'a1', overflow_pool: 'warm' },
+      { source: '', overflow_pool: 'wram' },
+    ],
+    rules: [{ ...rule, pool: 'warn' }],
+  };
+  const routing = [{ match: {}, pool: 'warm' }];
+  assert.deepEqual(said({ sources, pools: [warm], routing }, 'any', beside).problems, [
+    '1.overflow_pool has the source itself as a member: a1',
+    '2.overflow_pool names no pool of egress.pools: "wram"; did you mean "warm"?',
+    '0.pool names no pool of egress.pools: "warn"; did you mean "warm"?',
+  ]);
+});
