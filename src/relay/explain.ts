@@ -9,6 +9,7 @@ import { Explaining } from '../shaping/explained.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
 import { domainIn } from '../shaping/message-gates.ts';
 import { loadShaping } from '../shaping/shaping-file.ts';
+import { ALL } from '../shaping/slot-limits.ts';
 import type { Learning } from './learning.ts';
 import type { RelayShaping } from './shaping.ts';
 
@@ -122,7 +123,7 @@ export function explainStopped(config: Config, asked: AskedEntry): Explained {
   const keys = new LimitKeys(loaded.data, {
     table: new SharedArrayBuffer(0),
     now: steadyMs,
-    share: () => 1,
+    share: () => ALL,
     full: () => {},
   });
   const explain = new RelayExplain({

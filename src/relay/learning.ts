@@ -41,7 +41,7 @@ export class Learning {
   #timer: NodeJS.Timeout | null = null;
 
   constructor({ config, place, log, events, shaping, postGates, postMoves, threads }: LearningSetup) {
-    const limits = new SiteLimits(shaping.keys, place.processes, threads, postGates);
+    const limits = new SiteLimits(shaping.keys, threads, postGates);
     this.#limits = limits;
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive(setup);

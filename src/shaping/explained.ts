@@ -37,7 +37,10 @@ const KINDS: Readonly<Record<string, BlockerKind>> = {
 };
 
 interface Least {
+  /** As the data, or who else set it, have it: the data mean all processes that share it. */
   value: number;
+  /** For this process. */
+  here: number;
   by: string;
 }
 
@@ -115,11 +118,11 @@ export class Explaining {
   }
 
   #usedUp(key: LimitKey, standing: KeyStanding, least: ReadonlyMap<string, Least>): Blocker[] {
-    const { slot, share } = standing;
+    const { slot } = standing;
     if (slot === null) return [];
     const nowMs = this.#ports.now();
     const found: Blocker[] = [];
-    for (const [name, { value, by }] of least) {
+    for (const [name, { here, by }] of least) {
       const isRate = RATE_NAMES.includes(name as RateName);
       const untilMs = isRate ? slot.usage(name as RateName, nowMs).untilMs : 0;
       const isFull = name === 'max_connections' && slot.open >= slot.maxConnections;
@@ -128,7 +131,7 @@ export class Explaining {
       found.push({
         kind: waits ? 'connection_wait' : by === 'adaptive' || by === 'warmup' ? by : 'provider_limit',
         key: `${nameOf(key, name)} of ${whose(key)}`,
-        limit: isFull ? slot.maxConnections : value * share,
+        limit: isFull ? slot.maxConnections : here,
         used: this.#used(standing, name),
         untilMs: untilMs === 0 ? null : this.#ports.timeOfDay(untilMs),
         ...this.#plain(key, by, name),
@@ -164,15 +167,19 @@ const whose = ({ site, source }: LimitKey): string =>
   source === null || source === '' ? site : `${site} from ${source}`;
 
 /** The least of the data and of what others set, with who set it; 0 is no limit. */
-function leastOf({ data, caps }: KeyStanding): Map<string, Least> {
+function leastOf({ data, caps, share }: KeyStanding): Map<string, Least> {
   const least = new Map<string, Least>();
-  const take = (name: string, value: number, by: string): void => {
+  const take = (name: string, value: number, here: number, by: string): void => {
     const known = least.get(name);
-    if (value > 0 && (known === undefined || value < known.value)) least.set(name, { value, by });
+    if (value > 0 && (known === undefined || here < known.here)) least.set(name, { value, here, by });
   };
-  for (const name of ['max_connections', 'messages_per_connection', ...RATE_NAMES] as const)
-    take(name, data[name] ?? 0, DATA);
+  const { part, connections } = share;
+  const perConnection = data.messages_per_connection ?? 0;
+  take('messages_per_connection', perConnection, perConnection, DATA);
+  const most = data.max_connections ?? 0;
+  take('max_connections', most, connections ?? Math.max(1, Math.floor(most * part)), DATA);
+  for (const name of RATE_NAMES) take(name, data[name] ?? 0, (data[name] ?? 0) * part, DATA);
   for (const [by, cap] of caps)
-    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) take(name, value, by);
+    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) take(name, value, value, by);
   return least;
 }
