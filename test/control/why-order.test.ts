@@ -17,7 +17,7 @@ import { LimitKeys } from '../../src/shaping/limit-keys.ts';
 import { createLimitTable, LimitSlot } from '../../src/shaping/limit-table.ts';
 import { type Gate, MessageGates } from '../../src/shaping/message-gates.ts';
 import type { ShapingData } from '../../src/shaping/shaping-data.ts';
-import { ALL } from '../../src/shaping/slot-limits.ts';
+import { ALL as WHOLE } from '../../src/shaping/slot-limits.ts';
 
 const SITE = 'acme';
 const DESTINATION = 'a.test';
@@ -82,7 +82,12 @@ class World {
   missing: string[] = [];
   gates: Gate[] = [];
   readonly table = createLimitTable();
-  readonly keys = new LimitKeys(DATA, { table: this.table, now: steadyMs, share: () => ALL, full: () => {} });
+  readonly keys = new LimitKeys(DATA, {
+    table: this.table,
+    now: steadyMs,
+    share: () => WHOLE,
+    full: () => {},
+  });
   readonly scheduler: EmbeddedScheduler;
   readonly explain: RelayExplain;
   readonly slots: Record<'own' | 'total', LimitSlot>;
