@@ -429,6 +429,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
+    if (this.ports.departures.divert(attempt)) return;
     attempt.notBeforeMs = untilMs;
     this.#end(attempt, deferred('limit_reached', null, by));
   }

@@ -226,6 +226,9 @@ port.on('message', (message: ToDelivery) => {
     case 'gates':
       gates.set(message.gates);
       break;
+    case 'moves':
+      sender.departures.setMoves(message.moves);
+      break;
     case 'limit-slots':
       limits.slots(message.slots);
       break;

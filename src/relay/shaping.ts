@@ -8,6 +8,7 @@ import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { Overflow } from '../egress/overflow.ts';
 import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
 import { createLimitTable } from '../shaping/limit-table.ts';
@@ -37,6 +38,7 @@ export class RelayShaping {
   readonly table = createLimitTable();
   readonly keys: LimitKeys;
   loaded: LoadedShaping;
+  #overflow: Overflow;
   readonly #setup: RelayShapingSetup;
   readonly #path: string;
   #timer: NodeJS.Timeout | null = null;
@@ -50,6 +52,7 @@ export class RelayShaping {
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping);
+    this.#overflow = new Overflow(config);
     this.#sharers = this.#countSharers();
     this.keys = new LimitKeys(this.loaded.data, {
       table: this.table,
@@ -57,6 +60,7 @@ export class RelayShaping {
       share: () => 1 / this.#sharers,
       full: () => this.#full(),
       begins: (key) => setup.begins(key),
+      others: ({ source, site, provider }) => this.#overflow.sourcesOf(source ?? '', site, provider),
     });
   }
 
@@ -77,12 +81,13 @@ export class RelayShaping {
   }
 
   /** Reads the data anew. @returns what is wrong with them; then the old ones hold. */
-  reconfigure({ shaping }: Config): string[] {
+  reconfigure(config: Config): string[] {
     try {
-      this.loaded = loadShaping(shaping);
+      this.loaded = loadShaping(config.shaping);
     } catch (error) {
       return (error as Error).message.split('\n');
     }
+    this.#overflow = new Overflow(config);
     this.keys.reconfigure(this.data);
     return [];
   }

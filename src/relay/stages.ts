@@ -191,6 +191,7 @@ export class Stages {
       shaping: this.shaping,
       threads: threadCount(config.delivery_threads),
       postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
+      postMoves: (moves) => this.deliveries.postAll({ type: 'moves', moves }),
     });
     this.counts = new QueueCounts({
       count: () => this.database.stats(),

@@ -31,6 +31,8 @@ export interface LimitKeysPorts {
   full(): void;
   /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
   begins?(key: LimitKey): void;
+  /** Sources that mail of this one may leave by when it is limited there. */
+  others?(key: LimitKey): readonly string[];
 }
 
 /** How much of its rates a key had used up when it was written down: ends of their counts, as times of day. */
@@ -162,11 +164,19 @@ export class LimitKeys {
         atMs = Math.min(atMs, one.atMs);
       }
     }
-    if (atMs === Number.POSITIVE_INFINITY) messages = atMs;
+    if (atMs === Number.POSITIVE_INFINITY || this.#hasOther(entries)) messages = Number.POSITIVE_INFINITY;
     return {
       messages: Math.min(messages, most),
       atMs: Math.max(atMs === Number.POSITIVE_INFINITY ? 0 : atMs, totalAtMs),
     };
+  }
+
+  /** Whether mail may leave by a source that has not sent anything there yet, and so has no limits there. */
+  #hasOther(entries: readonly Entry[]): boolean {
+    const { others } = this.#ports;
+    if (others === undefined) return false;
+    const isNew = (name: string): boolean => !entries.some(({ key }) => key.source === name);
+    return entries.some(({ key }) => key.source !== null && others(key).some(isNew));
   }
 
   /** Gives away slots that nobody uses and that count nothing any more. */

@@ -140,3 +140,19 @@ test('counts by hour and day go on after a restart, also for keys that come up l
   ])
     assert.equal(restarted(damaged, WALL_MS).ask(0).takeMessage(1000), 0, damaged);
 });
+
+test('a site whose source is closed is open where its mail may leave by another source', () => {
+  const data = { rollup: 'mx_set' as const, limits: { messages_per_s: 5 }, total: {}, providers: [] };
+  const others = ({ source }: { source: string | null }) => (source === 'warm' ? ['spare'] : []);
+  const table = createLimitTable();
+  const keys = new LimitKeys(data, { table, now: () => 0, share: () => 1, full: () => {}, others });
+  const begin = (source: string) =>
+    keys.take(0, { ask: [{ site: 'mx:a', provider: '', source }], free: [], sites: [] });
+  begin('warm');
+  keys.close('mx:a warm', 'warmup', 60_000);
+  assert.deepEqual(keys.outlook('mx:a').messages, Number.POSITIVE_INFINITY);
+  begin('spare');
+  assert.ok(Number.isFinite(keys.outlook('mx:a').messages), 'as many as that source may send');
+  keys.close('mx:a spare', 'warmup', 50_000);
+  assert.deepEqual(keys.outlook('mx:a'), { messages: 0, atMs: 50_000 });
+});
