@@ -11,7 +11,7 @@ import { createLimitTable, LimitSlot } from './limit-table.ts';
 import type { Limits, Totals } from './limits.ts';
 import type { Provider, ShapingData } from './shaping-data.ts';
 import { type MxHost, type Site, Sites } from './sites.ts';
-import { slotLimits } from './slot-limits.ts';
+import { ALL, slotLimits } from './slot-limits.ts';
 
 const MAX_IDLE_KEYS = 5000;
 
@@ -145,7 +145,7 @@ export class ThreadLimits {
 function spareSlot(limits: Limits): LimitSlot {
   const slot = new LimitSlot(createLimitTable(1), 0);
   slot.clear();
-  slot.write(slotLimits(limits, 1));
+  slot.write(slotLimits(limits, {}, ALL));
   return slot;
 }
 
