@@ -28,6 +28,7 @@ const KEYS = [
   'egress',
   'shaping',
   'adaptive',
+  'warmup',
   ...['routes', 'smarthost.host', 'smarthost.port', 'mx_port', 'source_address', 'ehlo_name'].map(
     (key) => `delivery.${key}`,
   ),

@@ -27,6 +27,7 @@ const KEY = { site: SITE, provider: SITE, source: SOURCE };
 
 const CONFIG = {
   hostname: 'relay.test',
+  warmup: [],
   delivery: { mx_port: 25, routes: {} },
   egress: {
     sources: [{ name: SOURCE, enabled: true, port: 0, max_connections: 0 }],
