@@ -385,6 +385,7 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
     reload: [],
     'db shards': [],
     'replies unknown': [],
+    route: ['a@b.test'],
     'shaping check': [],
     'shaping show': [],
     'source list': [],
