@@ -98,6 +98,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       get heldBack() {
         return destination.share.holdsBack;
       },
+      get paused() {
+        return destination.#pace.holds(destination.now());
+      },
       get closing() {
         return destination.#sessions.closing.size;
       },
