@@ -39,7 +39,7 @@ export class Learning {
   #timer: NodeJS.Timeout | null = null;
 
   constructor({ config, place, log, events, shaping, postGates, postMoves, threads }: LearningSetup) {
-    const limits = new SiteLimits(shaping.keys, place.processes, threads, postGates);
+    const limits = new SiteLimits(shaping.keys, threads, postGates);
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive(setup);
     this.#rules = new RelayRules({ ...setup, moves: postMoves });

@@ -135,7 +135,7 @@ export class Stages {
       log: this.log,
       begins: (key) => this.learning.begins(key),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
-      sharers: () => agenda?.members().all ?? 1,
+      agenda,
     });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
