@@ -81,6 +81,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const destination = this;
     const ports = {
       now: () => this.now(),
+      paused: () => this.#pace.holds(this.now()),
       wake: (session: ClientSession) => this.#wake(session),
       waits: () => this.ports.waits(this),
       mayDial: () => this.#mayDial(),
@@ -97,9 +98,6 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       },
       get heldBack() {
         return destination.share.holdsBack;
-      },
-      get paused() {
-        return destination.#pace.holds(destination.now());
       },
       get closing() {
         return destination.#sessions.closing.size;

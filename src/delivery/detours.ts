@@ -19,7 +19,7 @@ export interface DetourPorts {
   /** A limit lets nothing through now; `pump` is called when it does. */
   readonly heldBack: boolean;
   /** A peer gets too much: nothing begins for a while. */
-  readonly paused: boolean;
+  paused(): boolean;
   /** Number of connections that are ending. */
   readonly closing: number;
   /** Whether a connection for one of them is being opened. */
@@ -90,7 +90,7 @@ export class Detours {
     const { idle, rules } = this.#ports;
     let first = this.#waiting[0];
     // Sessions that are woken in a pause find nothing to do, and would be woken again without an end.
-    if (first !== undefined && this.#ports.paused) {
+    if (first !== undefined && this.#ports.paused()) {
       this.#ports.waits();
       return;
     }

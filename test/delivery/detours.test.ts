@@ -11,7 +11,7 @@ test('in a pause no session is woken: it would find nothing to do, and be woken 
   const ports = {
     rules: { max_hosts_per_attempt: 3, max_attempt_ms: 1000 },
     draining: false,
-    paused: true,
+    paused: () => true,
     heldBack: false,
     // In a pause a session that is woken begins nothing, and rests again.
     idle: [rested],
