@@ -2,6 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
+import type { ReturnPaths } from '../mail/return-path.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
@@ -18,6 +19,8 @@ export interface DestinationPorts<Destination> {
   /** Limits of mail by more than source and site. */
   readonly gates: Pick<MessageGates, 'take' | 'refusedBy'>;
   readonly arena: Arena;
+  /** Reverse-paths with tokens; null: those of the messages. */
+  readonly returnPaths: Pick<ReturnPaths, 'addressFor'> | null;
   readonly config: Config;
   readonly draining: boolean;
   readonly broken: RememberedHosts;

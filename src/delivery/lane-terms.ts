@@ -39,6 +39,10 @@ export abstract class LaneTerms<Lane> {
     return this.source.ehloName ?? this.rules.ehlo_name ?? this.ports.config.hostname;
   }
 
+  get returnPaths(): SessionOwner['returnPaths'] {
+    return this.ports.returnPaths;
+  }
+
   get tls(): OwnerTls {
     const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
     const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);

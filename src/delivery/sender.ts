@@ -60,6 +60,7 @@ export class Sender implements DestinationPorts<Destination> {
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
   readonly #waiting: WaitingDestinations;
+  returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
   /** Number of jobs taken and not yet answered. */
   #held = 0;
   readonly #results = new ResultBatch();

@@ -83,6 +83,7 @@ export class Relay {
       sessions,
       shaping,
       suppression,
+      reports,
       signing,
       suspensions,
       tls,
@@ -109,6 +110,7 @@ export class Relay {
       gauges: gauges.buffer,
       notBeforeMs,
       tls: slots,
+      returnPaths: reports.load(),
     };
     const { accepts, policy } = place;
     await logins.start();
@@ -267,6 +269,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      reports,
       shaping,
       signing,
       stsRefresh,
@@ -290,7 +293,7 @@ export class Relay {
     signing.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
-    await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await Promise.all([sessions.stop(), deliveries.stop(), logins.close(), reports.close()]);
     await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
@@ -316,6 +319,7 @@ export class Relay {
       logins,
       pressure,
       replies,
+      reports,
       sessions,
       shaping,
       shares,
@@ -341,7 +345,7 @@ export class Relay {
       shaping: shaping.data,
       replies: wrongRules.length > 0 ? null : replies.texts,
     });
-    return { applied, needsRestart, problems: [...problems, ...wrongRules] };
+    return { applied, needsRestart, problems: [...problems, ...wrongRules, ...reports.reconfigure()] };
   }
 
   /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */

@@ -248,6 +248,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^auth\.users\./, 'src/auth/rules.ts'],
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
   [/^dkim\./, 'src/signing/key-book.ts'],
+  [/^return_path\./, 'src/feedback/return-path-keys.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],
