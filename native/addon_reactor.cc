@@ -92,13 +92,24 @@ napi_value use_bytes(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-/** reactorConnect(reactor, address, port, source, timeoutMs): connection id, or -1 */
+/**
+ * reactorConnect(reactor, address, port, source, timeoutMs, kind?, request?, credentials?): connection id, or -1. kind is a
+ * HopKind.
+ */
 napi_value connect(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Reactor* reactor = to_reactor(env, args.at[0]);
   if (reactor == nullptr) return from_number(env, -1);
+  HopSetup hop;
+  if (args.count > 5) {
+    hop.kind = static_cast<HopKind>(to_uint32(env, args.at[5]));
+    Bytes request = to_bytes(env, args.at[6]);
+    Bytes credentials = to_bytes(env, args.at[7]);
+    hop.request.assign(reinterpret_cast<const char*>(request.at), request.length);
+    hop.credentials.assign(reinterpret_cast<const char*>(credentials.at), credentials.length);
+  }
   int64_t connection = reactor->connect(to_text(env, args.at[1]), static_cast<uint16_t>(to_uint32(env, args.at[2])),
-                                        to_text(env, args.at[3]), to_uint32(env, args.at[4]));
+                                        to_text(env, args.at[3]), to_uint32(env, args.at[4]), hop);
   return from_number(env, static_cast<double>(connection));
 }
 

@@ -8,6 +8,7 @@
 #include "content_gather.h"
 #include "content_scan.h"
 #include "content_send.h"
+#include "hop.h"
 #include "tls_stream.h"
 
 namespace protorelay {
@@ -17,6 +18,7 @@ class Reactor;
 enum class Mode : uint8_t {
   kFree,
   kConnecting,
+  kHop,
   kHandshake,
   kLines,
   kContent,
@@ -79,6 +81,10 @@ struct Connection {
   bool poll_open;
   bool touched;
   uint8_t poll_mask;
+  /** The proxy between us and the peer until it has connected us; nullptr: none. */
+  Hop* hop;
+  /** It ended before the proxy had connected us, and not by the peer's fault. */
+  bool at_proxy;
   uint8_t close_reason;
   int close_error;
   /** The socket failed with this errno; input that it still has is read before the connection is retired. */
@@ -136,6 +142,8 @@ struct Connection {
   uint64_t content_started_at;
   uint64_t content_bytes;
 
+  /** Whether there is no way to the peer yet. */
+  bool opening() const { return mode == Mode::kConnecting || mode == Mode::kHop; }
   /** Puts every field but the slot, the generation and the reactor into the state of a new connection. */
   void reset();
   /** Whether there is something to parse before anything is read: bytes, or the end of an empty chunk. */

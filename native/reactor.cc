@@ -127,6 +127,8 @@ void Reactor::watch(Connection* c) {
   int mask = 0;
   if (c->mode == Mode::kConnecting) {
     mask = UV_WRITABLE;
+  } else if (c->mode == Mode::kHop) {
+    mask = c->hop->output().empty() ? UV_READABLE : UV_WRITABLE;
   } else if (c->mode == Mode::kLingering) {
     mask = UV_READABLE;
   } else if (c->mode == Mode::kHandshake) {
@@ -160,6 +162,9 @@ void Reactor::retire(Connection* c, CloseReason reason, int error) {
   c->drop_output(setup_.arena);
   c->drop_left();
   drop_tls(c);
+  c->at_proxy = c->hop != nullptr && c->hop->blames_proxy();
+  delete c->hop;
+  c->hop = nullptr;
   c->deadline_at = 0;
   c->rate_check_at = 0;
   if (c->poll_open) uv_close(reinterpret_cast<uv_handle_t*>(&c->poll), on_poll_closed);
@@ -201,11 +206,12 @@ void Reactor::adopt(const HandOff& arrival) {
 }
 
 int64_t Reactor::connect(const std::string& address, uint16_t port, const std::string& source,
-                         uint32_t timeout_ms) {
+                         uint32_t timeout_ms, const HopSetup& hop) {
   Connection* c = destroyed_ ? nullptr : new_connection();
   if (c == nullptr) return -1;
   registry_count(id_, 1);
   c->mode = Mode::kConnecting;
+  if (hop.kind != HopKind::kNone) c->hop = new Hop(hop);
   struct sockaddr_storage to;
   struct sockaddr_storage from;
   socklen_t to_length = 0;
@@ -234,16 +240,16 @@ int64_t Reactor::connect(const std::string& address, uint16_t port, const std::s
     retire(c, kConnectFailed, error);
   } else {
     open_poll(c);
-    if (error == 0 && c->mode == Mode::kConnecting) {
-      c->mode = Mode::kLines;
-      c->opened_due = true;
-      push_pending(c);
-    } else if (timeout_ms > 0) {
+    if (timeout_ms > 0 && c->mode == Mode::kConnecting) {
       uv_update_time(loop_);  // See run_ops.
       c->deadline_at = uv_now(loop_) + timeout_ms;
       due_at(c->deadline_at);
     }
-    watch(c);
+    if (error == 0 && c->mode == Mode::kConnecting) {
+      finish_connecting(c);
+    } else {
+      watch(c);
+    }
   }
   if (!in_turn_ && !pending_.empty()) wake_soon();
   return c->id;
@@ -279,6 +285,11 @@ void Reactor::on_poll(uv_poll_t* handle, int status, int events) {
   if (status < 0) c->poll_mask = 0;  // libuv stopped the handle
   if (c->mode == Mode::kConnecting) {
     r->finish_connecting(c);
+    return;
+  }
+  if (c->mode == Mode::kHop) {
+    // If the socket failed, reading or sending says how.
+    r->run_hop(c);
     return;
   }
   if (status < 0) {
@@ -367,7 +378,7 @@ void Reactor::work(Connection* c) {
     return;
   }
   if (c->mode == Mode::kClosed) {
-    if (!c->closed_told) event(kClosedEvent, 0, c->id, c->close_reason, static_cast<uint32_t>(c->close_error));
+    if (!c->closed_told) event(kClosedEvent, c->at_proxy ? 1 : 0, c->id, c->close_reason, static_cast<uint32_t>(c->close_error));
     c->closed_told = true;
     settle_slot(c);
     return;

@@ -95,7 +95,8 @@ class Reactor {
   void flush();
   void use_bytes(const uint8_t* bytes, size_t capacity);
   /** Opens a client connection. Its id, or -1 when all slots are in use. */
-  int64_t connect(const std::string& address, uint16_t port, const std::string& source, uint32_t timeout_ms);
+  int64_t connect(const std::string& address, uint16_t port, const std::string& source, uint32_t timeout_ms,
+                  const HopSetup& hop);
   /** Closes everything; `released` is called later, on the loop. */
   void destroy();
 
@@ -151,6 +152,9 @@ class Reactor {
   void read_proxy(Connection* c);
   void parse_proxy(Connection* c);
   void proxy_event(Connection* c, int extent, const uint8_t* from, size_t count);
+  // reactor_hop.cc
+  void begin_hop(Connection* c);
+  void run_hop(Connection* c);
   // reactor_input.cc
   void read_rest(Connection* c);
   void received_nothing(Connection* c, ssize_t result);
@@ -174,6 +178,7 @@ class Reactor {
   size_t fetch(OutItem* item, uint64_t at, const uint8_t** from, int* error);
   void finish_closing(Connection* c);
   void finish_connecting(Connection* c);
+  void connected(Connection* c);
 
   // reactor_tls.cc
   void op_secure(Connection* c, const uint32_t* op);

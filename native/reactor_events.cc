@@ -108,7 +108,7 @@ void Reactor::check_deadlines() {
 
 void Reactor::expire(Connection* c, uint64_t now) {
   if (c->deadline_at != 0 && c->deadline_at <= now && !owed(c)) {
-    if (c->mode == Mode::kConnecting) {
+    if (c->opening()) {
       retire(c, kConnectFailed, ETIMEDOUT);
       return;
     }

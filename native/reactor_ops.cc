@@ -41,7 +41,7 @@ void Reactor::run_ops() {
   for (Connection* c : touched_) {
     c->touched = false;
     if (c->staged_first != 0) send_staged(c);
-    if (c->mode == Mode::kClosed || c->mode == Mode::kConnecting || c->failed != 0) continue;
+    if (c->mode == Mode::kClosed || c->opening() || c->failed != 0) continue;
     // Content is written without a poll first: the socket is nearly always writable.
     if (c->out_first != nullptr && (c->poll_mask & UV_WRITABLE) == 0) {
       write_output(c);
@@ -86,7 +86,7 @@ void Reactor::run_op(const uint32_t* op) {
       if (c->mode == Mode::kLines) c->held = true;
       break;
     case kDeadline:
-      if (c->mode == Mode::kConnecting) break;  // connect has its own timeout
+      if (c->opening()) break;  // connect has its own timeout
       c->deadline_ms = op[2];
       c->deadline_at = op[2] == 0 ? 0 : uv_now(loop_) + op[2];
       if (c->deadline_at != 0) due_at(c->deadline_at);
@@ -98,7 +98,7 @@ void Reactor::run_op(const uint32_t* op) {
       if ((c->mode == Mode::kContent || c->mode == Mode::kChunk) && !c->held) watch_rate(c);
       break;
     case kClose:
-      if (at_once || c->mode == Mode::kConnecting) {
+      if (at_once || c->opening()) {
         send_staged(c);
         retire(c, kLocal, 0);
         break;
@@ -142,7 +142,7 @@ void Reactor::drop_ops() {
 
 /** The session said how to read on: bytes that were kept are parsed after the operations, then the socket is polled again. */
 void Reactor::expect(Connection* c, Mode mode) {
-  if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
+  if (c->opening() || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
   c->mode = mode;
   c->held = false;
   c->input_parked = false;

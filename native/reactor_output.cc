@@ -14,6 +14,15 @@ void Reactor::finish_connecting(Connection* c) {
     retire(c, kConnectFailed, error);
     return;
   }
+  if (c->hop != nullptr) {
+    begin_hop(c);
+  } else {
+    connected(c);
+  }
+}
+
+/** There is a way to the peer. */
+void Reactor::connected(Connection* c) {
   c->mode = Mode::kLines;
   c->deadline_at = 0;
   c->opened_due = true;
@@ -38,7 +47,7 @@ void Reactor::send_staged(Connection* c) {
   uint32_t index = c->staged_first;
   c->staged_first = c->staged_last = 0;
   if (c->mode == Mode::kClosed || c->failed != 0) return;
-  bool direct = c->out_first == nullptr && c->mode != Mode::kConnecting && c->mode != Mode::kHandshake;
+  bool direct = c->out_first == nullptr && !c->opening() && c->mode != Mode::kHandshake;
   while (index != 0) {
     struct iovec pieces[kMaxPieces];
     size_t count = 0;

@@ -17,6 +17,7 @@ import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
 import { addShaping } from './cli/shaping.ts';
+import { addSources } from './cli/source.ts';
 import { addStatus } from './cli/status.ts';
 import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
@@ -40,6 +41,7 @@ const GROUPS = [
   addReload,
   addReplies,
   addShaping,
+  addSources,
   addWarmUp,
   addLint,
   addTls,

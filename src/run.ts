@@ -224,6 +224,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     './policy/host-memory.ts'
   );
   const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { mergeReports } = await import('./egress/source-report.ts');
   const { mergeStandings } = await import('./control/why.ts');
   const { mergeStatus } = await import('./control/status.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
@@ -250,6 +251,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
       standing: mergeStandings,
+      sources: mergeReports,
       status: mergeStatus,
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),

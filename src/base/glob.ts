@@ -59,3 +59,10 @@ export function globOf(pattern: string): (text: string) => boolean {
     return tokens.slice(token).every((rest) => rest === '*');
   };
 }
+
+/** Whether one of the patterns matches; those without wildcards cost one look-up together. */
+export function anyGlobOf(patterns: readonly string[]): (text: string) => boolean {
+  const literals = new Set(patterns.map(literalOf));
+  const globs = patterns.filter((pattern) => literalOf(pattern) === null).map(globOf);
+  return (text) => literals.has(text.toLowerCase()) || globs.some((matches) => matches(text));
+}

@@ -148,3 +148,14 @@ function isWithin(ip: Ip, network: Ip, bits: number): boolean {
     if (maskWord(ip[i] as number, left) !== network[i]) return false;
   return true;
 }
+
+/** `4.3.2.1` for 1.2.3.4, the nibbles in reverse for IPv6: the names under which reverse zones and lists have addresses. */
+export function reversed(ip: Ip): string {
+  const last = ip[3];
+  if (isV4(ip)) return `${last & 255}.${(last >>> 8) & 255}.${(last >>> 16) & 255}.${last >>> 24}`;
+  const digits = ip.map((word) => word.toString(16).padStart(8, '0')).join('');
+  return [...digits].reverse().join('.');
+}
+
+/** The name of the address in the reverse zones, without the last dot. */
+export const reverseName = (ip: Ip): string => `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;

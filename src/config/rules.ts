@@ -4,6 +4,7 @@ import { isDomainForm } from '../base/domain.ts';
 import { checkAttributes } from './attributes-rules.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
+import { checkEgress } from './egress-rules.ts';
 import { checkLimits } from './limit-rules.ts';
 import { listenerName } from './listener-name.ts';
 import { networkFault } from './networks.ts';
@@ -37,6 +38,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkServers(config, problem),
     () => checkSource(config, problem),
     () => checkHosts(config, problem),
+    () => checkEgress(config, problem, warning),
     () => checkDomains(config, problem),
     () => checkPostmaster(config, problem, warning),
     () => checkDatabase(config, isSet, problem, warning),

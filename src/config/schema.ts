@@ -10,6 +10,7 @@ import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
+import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { returnPath } from './return-path-schema.ts';
 import { shaping } from './shaping-schema.ts';
@@ -303,6 +304,7 @@ const schema = {
     redis: redis.prefault({}),
   }).prefault({}),
   delivery: delivery.prefault({}),
+  egress: egress.prefault({}),
   policy: policySchema.prefault({}),
   dkim: dkim.prefault({}),
   return_path: returnPath.prefault({}),

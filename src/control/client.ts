@@ -4,6 +4,7 @@ import { type ErrorCode, RelayError } from '../base/errors.ts';
 import { EXIT_OF_ERROR } from '../base/exit-codes.ts';
 import type { MailDetail, Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { SourceReport } from '../egress/source-report.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -106,6 +107,10 @@ export class ControlClient implements QueueReader {
 
   shards(): Promise<ShardReport[]> {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
+  }
+
+  sources(): Promise<SourceReport[]> {
+    return this.#call('sources', {}) as Promise<SourceReport[]>;
   }
 
   operate(action: OperateAction, selection: Selection, after = ''): Promise<Operated> {

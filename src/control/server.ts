@@ -218,6 +218,8 @@ export class ControlServer {
         return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
       case 'resume':
         return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
+      case 'sources':
+        return (await target.sources?.()) ?? [];
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'unknown_replies':

@@ -1,6 +1,7 @@
 /** What a running relay offers to operators; a stopped one's queue offers the reading. */
 import type { MailDetail, Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
@@ -100,6 +101,8 @@ export interface ControlTarget extends QueueReader {
   shards?(): Promise<ShardReport[]>;
   /** Figures of what is acknowledged but not in the queue yet; null: there is no journal. */
   journal?(): JournalStats | null | Promise<JournalStats | null>;
+  /** The addresses that mail leaves from, with what their checks came to. */
+  sources?(): SourceReport[] | Promise<SourceReport[]>;
   /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
   /** How the relay is. @param counts whether to count the queue. */

@@ -5,6 +5,7 @@
  * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
  * the scheduler hands over.
  */
+import type { EgressSource } from '../egress/egress.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
@@ -19,16 +20,13 @@ import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
 import { LaneSessions } from './lane-sessions.ts';
-import { LaneShare } from './lane-share.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
-import type { Host, Route } from './route.ts';
-import type { Source } from './source.ts';
+import { type Host, type Route, reachableFrom } from './route.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
-  readonly share: LaneShare;
   readonly #ready = new Deque<Attempt>();
   readonly #sessions = new LaneSessions();
   readonly #dials: Dials;
@@ -45,14 +43,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   #gatedUntilMs = 0;
   readonly #pace = new Pace();
 
-  constructor(key: string, source: Source, ports: DestinationPorts<Destination>) {
+  constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
-    this.share = new LaneShare({
-      now: () => this.now(),
-      enter: (site) => ports.enter(this, site),
-      release: (limits) => ports.release(limits),
-      at: (atMs) => ports.pumpAt(this, atMs),
-    });
     this.#suspension = new Suspension(ports);
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
@@ -78,7 +70,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   async #route(): Promise<Route> {
-    const route = await this.ports.route(this.key);
+    const route = reachableFrom(this.source, await this.ports.route(this.key));
     const site = route.kind === 'hosts' ? route.site : undefined;
     // Most routes of a config without MX destinations never wait here.
     if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
@@ -130,6 +122,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   get forgettable(): boolean {
     if (!this.empty) return false;
     return this.#suspension.forgettable && !this.#hosts.remembers;
+  }
+
+  /** Whether mail had better leave from another source now. */
+  get isClosed(): boolean {
+    return this.share.isClosed || (this.source.proxy !== null && this.#suspension.active);
   }
 
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */

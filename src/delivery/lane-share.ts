@@ -88,10 +88,9 @@ export class LaneShare {
     return this.#limitedBy;
   }
 
-  /** Notes on an attempt its site and source, and what the site says of retries. */
+  /** Notes on an attempt its site, and what the site says of retries. */
   mark(attempt: Attempt): void {
     attempt.retryDelaysMs = this.limits?.fixed.retry?.delays_ms ?? null;
     attempt.site = this.limits?.site.key ?? '';
-    attempt.source = this.limits?.source ?? '';
   }
 }

@@ -1,30 +1,38 @@
 /** On what terms the sessions of a lane work: the rules of the config, and the limits of the site where they are stricter. */
 import type { Config } from '../config/schema.ts';
+import type { EgressSource } from '../egress/egress.ts';
 import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
 import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
-import type { LaneShare } from './lane-share.ts';
+import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
-import type { Source } from './source.ts';
 
 /** @template Lane the class of the lane itself. */
 export abstract class LaneTerms<Lane> {
   readonly key: string;
-  readonly source: Source;
-  abstract readonly share: LaneShare;
+  /** A reload replaces it by the one of the same name. */
+  source: EgressSource;
+  readonly share: LaneShare;
   readonly classify: SessionOwner['classify'];
   protected readonly ports: DestinationPorts<Lane>;
   /** Most recipients this peer takes in one transaction, as far as we know. */
   #peersLimit = Number.POSITIVE_INFINITY;
 
-  constructor(key: string, source: Source, ports: DestinationPorts<Lane>) {
+  constructor(key: string, source: EgressSource, ports: DestinationPorts<Lane>) {
     this.key = key;
     this.source = source;
     this.ports = ports;
     this.classify = ports.classify;
+    const lane = this as unknown as Lane;
+    this.share = new LaneShare({
+      now: () => this.now(),
+      enter: (site) => ports.enter(lane, site),
+      release: (limits) => ports.release(limits),
+      at: (atMs) => ports.pumpAt(lane, atMs),
+    });
   }
 
   get arena(): Arena {
@@ -36,7 +44,7 @@ export abstract class LaneTerms<Lane> {
   }
 
   get ehloName(): string {
-    return this.source.ehloName ?? this.rules.ehlo_name ?? this.ports.config.hostname;
+    return this.source.ehloName;
   }
 
   get returnPaths(): SessionOwner['returnPaths'] {

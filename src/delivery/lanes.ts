@@ -2,27 +2,30 @@
  * The lanes of a delivery thread: a destination for each source that its mail leaves from. With the default source alone
  * there is one for each destination, under the destination's own key.
  */
+import type { EgressSource } from '../egress/egress.ts';
 import type { Destination } from './destination.ts';
 import type { Connecting } from './granted-connections.ts';
-import type { Source } from './source.ts';
 
 /** Most lanes without work that are remembered, for their suspension. */
 const MAX_IDLE_LANES = 10_000;
 
 export class Lanes {
-  readonly #create: (key: string, source: Source) => Destination;
+  readonly #create: (key: string, source: EgressSource) => Destination;
   readonly #dropped: (lane: Destination) => void;
   readonly #lanes = new Map<string, Destination>();
   /** The lanes of destinations whose mail leaves, or left, from more than the default source. */
   readonly #several = new Map<string, Set<Destination>>();
 
   /** @param dropped is told of lanes that are forgotten. */
-  constructor(create: (key: string, source: Source) => Destination, dropped: (lane: Destination) => void) {
+  constructor(
+    create: (key: string, source: EgressSource) => Destination,
+    dropped: (lane: Destination) => void,
+  ) {
     this.#create = create;
     this.#dropped = dropped;
   }
 
-  of(key: string, source: Source): Destination {
+  of(key: string, source: EgressSource): Destination {
     const name = laneName(key, source);
     let lane = this.#lanes.get(name);
     if (lane !== undefined) return lane;
@@ -40,6 +43,11 @@ export class Lanes {
       const plain = this.#lanes.get(key);
       this.#several.set(key, new Set(plain === undefined ? [lane] : [plain, lane]));
     }
+  }
+
+  /** The lane, if there is one. */
+  known(key: string, source: EgressSource): Destination | undefined {
+    return this.#lanes.get(laneName(key, source));
   }
 
   [Symbol.iterator](): Iterator<Destination> {
@@ -98,7 +106,7 @@ export class Lanes {
   }
 }
 
-const laneName = (key: string, { name }: Source): string => (name === '' ? key : `${key}\0${name}`);
+const laneName = (key: string, { name }: EgressSource): string => (name === '' ? key : `${key}\0${name}`);
 
 function together(key: string, lanes: ReadonlySet<Destination>): Connecting {
   const sum = (of: (lane: Destination) => number): number => {

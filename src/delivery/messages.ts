@@ -76,6 +76,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Reverse-paths get tokens from now on; null: they stay as they are. */
   | { type: 'return-paths'; keys: ReturnPathKeys | null }
+  /** Sources whose address is not on this host. */
+  | { type: 'sources'; missing: string[] }
   /** Which keys sign from now on; null: nothing is signed. */
   | { type: 'signing'; table: SigningTable | null }
   /** Destinations that an operator wants tried now, suspended or not. */

@@ -8,6 +8,7 @@ import { isIP } from 'node:net';
 import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { isUnanswered } from '../dns/resolvers.ts';
+import type { EgressSource } from '../egress/egress.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import { hopOfKey } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
@@ -52,6 +53,15 @@ export type Route =
   | { kind: 'bounce'; reason: BounceReason; status: string; detail: string }
   | { kind: 'defer'; reason: DeferralReason; detail: string };
 
+/** The route with the hosts that a source can reach. */
+export function reachableFrom({ family, name }: Pick<EgressSource, 'family' | 'name'>, route: Route): Route {
+  if (family === 0 || route.kind !== 'hosts') return route;
+  const hosts = route.hosts.filter(({ address }) => isIP(address) === family);
+  if (hosts.length > 0) return { ...route, hosts };
+  const detail = `no host has an IPv${family} address, to leave for from source ${name}`;
+  return { kind: 'defer', reason: 'connect_failed', detail };
+}
+
 const REROUTE = 'an operator rerouted it here: reroute it again';
 /** Most exchangers tried. RFC 5321 §5.1 asks for at least two; more than this never help. */
 const MAX_EXCHANGERS = 16;
@@ -94,6 +104,14 @@ export class Router {
   constructor(config: Config, ports: RouterPorts) {
     this.#config = config;
     this.#ports = ports;
+  }
+
+  /** Whether the MX hosts of the domain itself are asked. @param key as in `route`. */
+  goesByMx(key: string): boolean {
+    const { delivery } = this.#config;
+    if (key === SMARTHOST || key.startsWith('[') || reroutedHop(delivery, key) !== undefined) return false;
+    const domain = domainKey(domainOfReport(key) ?? key);
+    return delivery.smarthost === undefined && !Object.hasOwn(delivery.routes, domain);
   }
 
   /**

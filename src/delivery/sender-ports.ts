@@ -1,5 +1,6 @@
 /** What the sender of a delivery thread asks of its thread, and tells it. */
 import type { Config } from '../config/schema.ts';
+import type { Egress } from '../egress/egress.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
@@ -49,6 +50,7 @@ export interface SenderPorts {
   /** Makes the reactor with the given callback, for at most `maxConnections`. */
   createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
   createRouter(config: Config): Router;
+  createEgress(config: Config): Egress;
   dsn: DsnWriter;
   /** Where attempts are noted while they are under way; absent: nowhere. */
   begun?: BegunSlots;

@@ -4,6 +4,7 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
+import type { EgressSource } from '../egress/egress.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
 import type { PeerReply } from '../mail/outcome.ts';
@@ -15,25 +16,25 @@ import type { ConnectionGrant } from '../scheduler/connections.ts';
 import type { LaneLimits } from '../shaping/lane-limits.ts';
 import type { Site } from '../shaping/sites.ts';
 import { Attempt } from './attempt.ts';
-import { ClientSession } from './client/session.ts';
+import type { ClientSession } from './client/session.ts';
 import { transactionIn } from './client/state.ts';
+import { Departures } from './departures.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
+import { Endings } from './endings.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
+import { OpenConnections } from './open-connections.ts';
 import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
 import { EVENT_NAMES, sessionEvent } from './session-events.ts';
 import { Settler } from './settle.ts';
-import { SiteLines } from './site-lines.ts';
-import { DEFAULT_SOURCE } from './source.ts';
 import { endSuppressed, unbegun } from './unbegun.ts';
-import { WaitingDestinations } from './waiting-destinations.ts';
 
-/** How often results that wait for memory try again. */
-const MEMORY_RETRY_MS = 50;
+/** How long a message waits of which no source may send. */
+const STRANDED_MS = 60_000;
 
 export class Sender implements DestinationPorts<Destination> {
   config: Config;
@@ -48,18 +49,16 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
+  readonly #endings: Endings;
   #router: Router;
   #nowMs: number;
   #wallMs: number;
-  /** Sessions by connection id. */
-  readonly #sessions = new Map<number, ClientSession>();
-  readonly #destinationOf = new Map<ClientSession, Destination>();
   readonly #lanes: Lanes;
+  readonly #departures: Departures;
+  readonly #connections: OpenConnections;
+  /** Lanes that got attempts of a batch. */
+  readonly #touched = new Set<Destination>();
   readonly gates: DestinationPorts<Destination>['gates'];
-  readonly #siteLines: SiteLines<Destination>;
-  /** Idle sessions, longest idle first. */
-  readonly #idle = new Set<ClientSession>();
-  readonly #waiting: WaitingDestinations;
   returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
   /** Number of jobs taken and not yet answered. */
   #held = 0;
@@ -67,7 +66,6 @@ export class Sender implements DestinationPorts<Destination> {
   #unfinished: Job[] = [];
   #drained = false;
   #depth = 0;
-  #memoryTimer = false;
   readonly #granted: GrantedConnections;
 
   constructor(ports: SenderPorts) {
@@ -95,20 +93,32 @@ export class Sender implements DestinationPorts<Destination> {
       destination: (key) => this.#lanes.destination(key),
       setTimer: timing.setTimer,
     });
-    this.#waiting = new WaitingDestinations({
-      places: () => this.config.delivery.max_connections - this.#destinationOf.size,
-      waitMs: () => this.config.delivery.backlog_wait_ms,
+    const sender = this;
+    this.#connections = new OpenConnections({
+      get rules() {
+        return sender.config.delivery;
+      },
+      reactor: this.#reactor,
+      now: () => this.#nowMs,
+      transcript: (id, key) => ports.transcript?.(id, key) ?? null,
       ...timing,
     });
-    this.#siteLines = new SiteLines({ now: () => this.#nowMs, idle: this.#idle, ...timing });
     this.#lanes = new Lanes(
       (key, source) => new Destination(key, source, this),
       (lane) => {
-        this.#siteLines.leave(lane);
+        this.#connections.leave(lane);
         lane.share.leave();
       },
     );
-    const sender = this;
+    this.#departures = new Departures(ports.createEgress(ports.config), {
+      goesByMx: (key) => this.#router.goesByMx(key),
+      route: (key) => this.route(key),
+      isClosed: (key, source) => this.#lanes.known(key, source)?.isClosed === true,
+      depart: (attempt, source) => this.#depart(attempt, source),
+      stranded: (attempt, pool) => this.#stranded(attempt, pool),
+      outside: timing.outside,
+      failed: (attempt, error) => this.#notAccepted(attempt, error),
+    });
     this.#settler = new Settler({
       arena: ports.arena,
       dsn: ports.dsn,
@@ -120,6 +130,14 @@ export class Sender implements DestinationPorts<Destination> {
       get config() {
         return sender.config;
       },
+    });
+    this.#endings = new Endings({
+      settler: this.#settler,
+      begun: (attempt) => this.begun(attempt),
+      rests: (attempt) => this.rests(attempt),
+      fault: (destination, at, error) => this.fault(destination, at, error),
+      outside: (work) => this.outside(work),
+      setTimer: (ms, fire) => ports.setTimer(ms, fire),
     });
   }
 
@@ -137,7 +155,7 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   route(destination: string): Promise<Route> {
-    return this.#waiting.asks(this.#router.route(destination));
+    return this.#connections.waiting.asks(this.#router.route(destination));
   }
 
   grantedConnections(lane: Destination): number {
@@ -156,6 +174,7 @@ export class Sender implements DestinationPorts<Destination> {
   enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
     const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
     limits.belongs(key, site);
+    this.#departures.belongs(key, site.provider);
     return limits.enter(site, source.name);
   }
 
@@ -177,39 +196,37 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */
   accept(jobs: Job[]): void {
-    const all = jobs.map((job) => ({ attempt: new Attempt(job) }));
-    this.#each(all, ({ attempt }, touched) => {
+    this.outside(() => this.#takeAll(jobs));
+  }
+
+  #takeAll(jobs: Job[]): void {
+    for (const job of jobs) {
       this.#held++;
-      if (this.draining) this.handBack(attempt);
-      else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt), touched);
-    });
+      this.#guarded(new Attempt(job), (attempt) => {
+        if (this.draining) this.handBack(attempt);
+        else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt));
+      });
+    }
     this.#ports.signing?.flush();
   }
 
   /** It is known what becomes of attempts that `signing` kept. */
   signed(all: { attempt: Attempt; verdict: SigningVerdict }[]): void {
-    this.#each(all, ({ attempt, verdict }, touched) => this.#enter(attempt, verdict, touched));
-  }
-
-  #each<T extends { attempt: Attempt }>(all: T[], work: (one: T, touched: Set<Destination>) => void): void {
     this.outside(() => {
-      const touched = new Set<Destination>();
-      for (const one of all) {
-        try {
-          work(one, touched);
-        } catch (error) {
-          this.fault(one.attempt.job.destination, 'accept', error);
-          if (one.attempt.ended) continue;
-          one.attempt.decideRest(internal('accept'));
-          this.finished(one.attempt);
-        }
-      }
-      for (const destination of touched) destination.pump();
+      for (const { attempt, verdict } of all) this.#guarded(attempt, () => this.#enter(attempt, verdict));
     });
   }
 
+  #guarded(attempt: Attempt, work: (attempt: Attempt) => void): void {
+    try {
+      work(attempt);
+    } catch (error) {
+      this.#notAccepted(attempt, error);
+    }
+  }
+
   /** @param verdict null: it is told later; absent: nothing is signed here. */
-  #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined, touched: Set<Destination>): void {
+  #enter(attempt: Attempt, verdict: SigningVerdict | null | undefined): void {
     if (verdict === null) return;
     if (this.draining) {
       this.handBack(attempt);
@@ -221,9 +238,34 @@ export class Sender implements DestinationPorts<Destination> {
       return;
     }
     attempt.fields = verdict?.fields ?? '';
-    const destination = this.#lanes.of(attempt.job.destination, DEFAULT_SOURCE);
-    destination.accept(attempt);
-    touched.add(destination);
+    this.#departures.take(attempt);
+  }
+
+  #notAccepted(attempt: Attempt, error: unknown): void {
+    this.fault(attempt.job.destination, 'accept', error);
+    if (attempt.ended) return;
+    attempt.decideRest(internal('accept'));
+    this.finished(attempt);
+  }
+
+  #depart(attempt: Attempt, source: EgressSource): void {
+    attempt.source = source.name;
+    const lane = this.#lanes.of(attempt.job.destination, source);
+    lane.accept(attempt);
+    this.#touched.add(lane);
+  }
+
+  #stranded(attempt: Attempt, pool: string): void {
+    attempt.notBeforeMs = this.#nowMs + STRANDED_MS;
+    attempt.decideRest(deferred('limit_reached', null, `no source of pool ${pool} may send there now`));
+    this.finished(attempt);
+  }
+
+  /** Lanes that got attempts open connections for them once a batch is over. */
+  #pumpTouched(): void {
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    for (const lane of touched) lane.pump();
   }
 
   /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
@@ -241,51 +283,18 @@ export class Sender implements DestinationPorts<Destination> {
     return true;
   }
 
-  mayDial(destination: Destination): boolean {
-    return (
-      this.#siteLines.mayDial(destination, destination.share.limits) && this.#waiting.mayDial(destination)
-    );
+  readonly mayDial = (lane: Destination): boolean => this.#connections.mayDial(lane);
+
+  connect(lane: Destination, host: Host): ClientSession | null {
+    return this.#connections.open(lane, host);
   }
 
-  connect(destination: Destination, host: Host): ClientSession | null {
-    const { max_connections, source_address, connect_timeout_ms } = this.config.delivery;
-    const from = destination.source.address ?? source_address ?? '';
-    const { limits } = destination.share;
-    let id = -1;
-    if (this.#destinationOf.size < max_connections) {
-      if (!this.#siteLines.take(destination, limits)) return null;
-      id = this.#reactor.connect(host.address, host.port, from, connect_timeout_ms);
-      if (id === -1) limits?.freeConnection();
-    }
-    if (id === -1) {
-      this.#waiting.starve(destination);
-      // An idle session makes room: its closed event gives the place to the next destination in line.
-      for (const session of this.#idle) {
-        session.quit();
-        break;
-      }
-      return null;
-    }
-    const reader = this.#ports.transcript?.(id, destination.key) ?? null;
-    const session = new ClientSession(id, host, this.#reactor, destination, reader);
-    this.#sessions.set(id, session);
-    this.#destinationOf.set(session, destination);
-    this.#siteLines.count(session, limits);
-    return session;
-  }
+  readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
-  idle(session: ClientSession): void {
-    this.#idle.add(session);
-    // Another destination waits for a connection, so the idle session ends.
-    if (this.#waiting.any) session.quit();
-  }
-
-  busy(session: ClientSession): void {
-    this.#idle.delete(session);
-  }
+  readonly busy = (session: ClientSession): void => this.#connections.busy(session);
 
   waits(destination: Destination): void {
-    this.#waiting.later(destination);
+    this.#connections.waiting.later(destination);
   }
 
   suspended(lane: Destination, untilMs: number, reason: string): void {
@@ -308,31 +317,8 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Ends an attempt. Throws only what concerns all attempts, so the caller may go on with others. */
   finished(attempt: Attempt): void {
-    // Making its DSN may end the process, too.
-    this.begun(attempt);
-    try {
-      this.#settler.finish(attempt);
-    } catch (error) {
-      this.fault(attempt.job.destination, 'settle', error);
-      if (!attempt.ended) this.#settler.finishPlainly(attempt, internal('settle'));
-    }
-    this.rests(attempt);
-    if (this.#settler.waiting > 0 && !this.#memoryTimer) this.#waitForMemory();
-  }
-
-  #waitForMemory(): void {
-    this.#memoryTimer = true;
-    this.#ports.setTimer(MEMORY_RETRY_MS, () => {
-      this.#memoryTimer = false;
-      this.outside(() => {
-        try {
-          this.#settler.retryWaiting();
-        } catch (error) {
-          this.fault('', 'settle', error);
-        }
-        if (this.#settler.waiting > 0) this.#waitForMemory();
-      });
-    });
+    if (attempt.source !== '') this.#departures.ended(attempt);
+    this.#endings.finish(attempt);
   }
 
   /** Counts a program error that belongs to no session. @throws the error if it is a BrokenInvariant. */
@@ -356,7 +342,7 @@ export class Sender implements DestinationPorts<Destination> {
     session: ClientSession,
     at: string,
     error: unknown,
-    destination = this.#destinationOf.get(session),
+    destination = this.#connections.laneOf(session),
   ): void {
     this.fault(destination?.key ?? '', at, error, session);
     const charged = session.breakOff(internal(at), (attempt) => this.finished(attempt));
@@ -387,13 +373,13 @@ export class Sender implements DestinationPorts<Destination> {
     for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
       const head = events[i] as number;
       const id = events[i + 1] as number;
-      const session = this.#sessions.get(id);
+      const session = this.#connections.session(id);
       if (session === undefined) continue;
       try {
         const kind = head & 0xff;
         const a = events[i + 2] as number;
         const b = events[i + 3] as number;
-        if (kind === EVENT.closed) this.#closed(session, a, b);
+        if (kind === EVENT.closed) this.#closed(session, a, b, head >>> 8 !== 0);
         else sessionEvent(session, kind, head >>> 8, a, b, text);
       } catch (error) {
         this.#breakOff(session, EVENT_NAMES[head & 0xff] ?? 'event', error);
@@ -403,20 +389,16 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.#depth === 0) this.#flushResults();
   }
 
-  #closed(session: ClientSession, reason: number, errno: number): void {
-    this.#sessions.delete(session.id);
-    const destination = this.#destinationOf.get(session);
-    this.#destinationOf.delete(session);
-    this.#idle.delete(session);
+  #closed(session: ClientSession, reason: number, errno: number, byProxy: boolean): void {
+    const destination = this.#connections.closed(session);
     try {
-      session.closed(reason, errno);
+      session.closed(reason, errno, byProxy);
     } catch (error) {
       this.#breakOff(session, 'closed', error, destination);
     }
     if (destination === undefined) return;
     destination.gone(session);
-    this.#siteLines.closed(session);
-    this.#waiting.freed();
+    this.#connections.freed(session, destination);
     destination.pump();
     if (destination.forgettable) this.#lanes.drop(destination);
   }
@@ -427,8 +409,9 @@ export class Sender implements DestinationPorts<Destination> {
     this.#depth++;
     try {
       work();
+      if (this.#touched.size > 0) this.#pumpTouched();
       // A destination that was offered a place may not have needed it.
-      if (this.#waiting.any) this.#waiting.feed();
+      if (this.#connections.waiting.any) this.#connections.waiting.feed();
     } finally {
       this.#depth--;
     }
@@ -447,9 +430,24 @@ export class Sender implements DestinationPorts<Destination> {
   reconfigure(config: Config): void {
     this.config = config;
     this.#router = this.#ports.createRouter(config);
+    const egress = this.#ports.createEgress(config);
+    this.#departures.reconfigure(egress);
     this.outside(() => {
-      for (const destination of this.#lanes) destination.retire();
+      const homeless: Job[] = [];
+      for (const lane of this.#lanes) {
+        // What its connections are busy with still ends there.
+        if (!egress.has(lane.source.name)) homeless.push(...lane.takeBack(() => true, false));
+        else lane.source = egress.source(lane.source.name);
+        lane.retire();
+      }
+      this.#held -= homeless.length;
+      this.#takeAll(homeless);
     });
+  }
+
+  /** Says which sources have no address on this host. */
+  setMissingSources(sources: readonly string[]): void {
+    this.#departures.setMissing(sources);
   }
 
   /** An operator wants these destinations tried now. */
@@ -464,6 +462,7 @@ export class Sender implements DestinationPorts<Destination> {
     const isMeant = judgeOf(meant);
     const taken: Job[] = [];
     this.outside(() => {
+      for (const { job } of this.#departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
@@ -482,6 +481,7 @@ export class Sender implements DestinationPorts<Destination> {
       });
     });
     this.outside(() => {
+      for (const attempt of this.#departures.takeBack(() => true)) this.handBack(attempt);
       for (const destination of this.#lanes) destination.drain();
     });
   }

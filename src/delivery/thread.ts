@@ -10,6 +10,7 @@ import { LineBudget } from '../base/calm-log.ts';
 import type { Log, LogEvent, LogLine } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { Egress } from '../egress/egress.ts';
 import { ThreadReplies } from '../feedback/thread-replies.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { readJobs } from '../mail/job-wire.ts';
@@ -169,6 +170,7 @@ const sender: Sender = new Sender({
     return reactor;
   },
   createRouter,
+  createEgress: (config) => new Egress(config),
   dsn: new DsnWriter({
     arena,
     ids,
@@ -226,6 +228,9 @@ port.on('message', (message: ToDelivery) => {
       limits.reconfigure(message.shaping);
       replies.reconfigure(message.replies, message.config.replies.unknown_kept);
       sender.reconfigure(message.config);
+      break;
+    case 'sources':
+      sender.setMissingSources(message.missing);
       break;
     case 'gates':
       gates.set(message.gates);

@@ -4,7 +4,7 @@
  */
 import { domainToUnicode } from 'node:url';
 import { domainForm, domainKey } from '../base/domain.ts';
-import { globOf, literalOf } from '../base/glob.ts';
+import { anyGlobOf, literalOf } from '../base/glob.ts';
 import { destinationKey } from './destination.ts';
 import type { Job } from './job.ts';
 import { hopOfKey, shownDestination } from './operator-keys.ts';
@@ -134,26 +134,26 @@ export function meantBy(selection: Selection): Judge {
     judges.push(({ queueId }) => known.has(queueId));
   }
   if (destinations !== undefined) {
-    const isOne = anyOf(destinations.map(destinationPattern));
+    const isOne = anyGlobOf(destinations.map(destinationPattern));
     judges.push(({ destination }) => isOne(destination) || isOne(shownDestination(destination)));
   }
   if (notDestinations !== undefined) {
-    const isOne = anyOf(notDestinations);
+    const isOne = anyGlobOf(notDestinations);
     judges.push(({ destination }) => !isOne(destination));
   }
   if (rerouted === true) judges.push(({ destination }) => hopOfKey(destination) !== null);
   if (senders !== undefined) {
-    const isOne = anyOf(senders.flatMap(addressPatterns));
+    const isOne = anyGlobOf(senders.flatMap(addressPatterns));
     judges.push(({ reversePath }) => isOne(reversePath));
   }
   for (const [patterns, name] of ATTRIBUTE_KEYS.map(([key, name]) => [selection[key], name] as const)) {
     if (patterns === undefined) continue;
-    const isOne = anyOf(patterns);
+    const isOne = anyGlobOf(patterns);
     judges.push(({ attributes }) => attributes?.[name] !== undefined && isOne(attributes[name]));
   }
   if (domains !== undefined || recipients !== undefined) {
-    const isDomain = domains === undefined ? () => true : anyOf(domains.map(domainPattern));
-    const isAddress = recipients === undefined ? () => true : anyOf(recipients.flatMap(addressPatterns));
+    const isDomain = domains === undefined ? () => true : anyGlobOf(domains.map(domainPattern));
+    const isAddress = recipients === undefined ? () => true : anyGlobOf(recipients.flatMap(addressPatterns));
     judges.push((job) =>
       job.recipients.some(
         ({ address }) =>
@@ -167,12 +167,6 @@ export function meantBy(selection: Selection): Judge {
     within(({ sizeBytes }) => sizeBytes, minBytes, maxBytes),
   );
   return (job) => judges.every((judge) => judge(job));
-}
-
-function anyOf(patterns: string[]): (text: string) => boolean {
-  const literals = new Set(patterns.map(literalOf));
-  const globs = patterns.filter((pattern) => literalOf(pattern) === null).map(globOf);
-  return (text) => literals.has(text.toLowerCase()) || globs.some((matches) => matches(text));
 }
 
 const within =

@@ -18,7 +18,16 @@ export interface Addon {
   reactorId(reactor: Native): number;
   reactorFlush(reactor: Native): void;
   reactorUseBytes(reactor: Native, bytes: Buffer): void;
-  reactorConnect(reactor: Native, address: string, port: number, source: string, timeoutMs: number): number;
+  reactorConnect(
+    reactor: Native,
+    address: string,
+    port: number,
+    source: string,
+    timeoutMs: number,
+    kind?: number,
+    request?: Uint8Array,
+    credentials?: Uint8Array,
+  ): number;
   reactorConnections(reactor: Native): number;
   reactorDestroy(reactor: Native): void;
   reactorLoad(id: number): number;

@@ -171,6 +171,18 @@ export type ContentRules = {
   normalizeNewlines: boolean;
 };
 
+/** HopKind of native/hop.h. */
+export const HOP = { socks5: 1, haproxy: 2 } as const;
+
+/** What is said to a proxy before the connection leads to the peer. */
+export interface Hop {
+  kind: (typeof HOP)[keyof typeof HOP];
+  /** SOCKS5: the CONNECT request (RFC 1928 §4). HAProxy: the PROXY header. */
+  request: Uint8Array;
+  /** SOCKS5: the message with user name and password (RFC 1929 §2); empty: none. */
+  credentials: Uint8Array;
+}
+
 export interface ReactorOptions {
   arena: Arena;
   spillDir: string;
@@ -254,9 +266,10 @@ export interface Reactor {
   account(connection: number, client: number, network: number, trusted: boolean): void;
   /**
    * Client: starts a connection and returns its id at once, or -1 when maxConnections is reached. `opened` or `closed`
-   * (connectFailed) follows. @param source own address; '' for any.
+   * (connectFailed) follows; its flag 1 says that the proxy is to blame, not the peer. @param address of the peer, or of
+   * the proxy that leads there. @param source own address; '' for any.
    */
-  connect(address: string, port: number, source: string, timeoutMs: number): number;
+  connect(address: string, port: number, source: string, timeoutMs: number, hop?: Hop): number;
 
   /** Executes the operations written outside a turn; may call onTurn before it returns. */
   flush(): void;

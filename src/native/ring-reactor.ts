@@ -4,7 +4,7 @@
  */
 
 import { addon, type Native } from './addon.ts';
-import type { ContentRules, Reactor, ReactorOptions } from './contract.ts';
+import type { ContentRules, Hop, Reactor, ReactorOptions } from './contract.ts';
 import type { SharedArena } from './shared-arena.ts';
 
 // Operations of native/reactor_ops.cc: records of eight words, the operation and the connection first.
@@ -169,8 +169,10 @@ export class RingReactor implements Reactor {
     return this.#control[HANDSHAKES] as number;
   }
 
-  connect(address: string, port: number, source: string, timeoutMs: number): number {
-    return addon.reactorConnect(this.#native, address, port, source, timeoutMs);
+  connect(address: string, port: number, source: string, timeoutMs: number, hop?: Hop): number {
+    if (hop === undefined) return addon.reactorConnect(this.#native, address, port, source, timeoutMs);
+    const { kind, request, credentials } = hop;
+    return addon.reactorConnect(this.#native, address, port, source, timeoutMs, kind, request, credentials);
   }
 
   flush(): void {

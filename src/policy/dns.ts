@@ -4,7 +4,6 @@
  * already is not asked again.
  */
 import { LRUCache } from 'lru-cache';
-import { type Ip, isV4 } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import { Queries } from '../dns/queries.ts';
 
@@ -99,12 +98,4 @@ function sooner(answer: Promise<Records | null>, timeoutMs: number): Promise<Rec
       resolve(records);
     });
   });
-}
-
-/** `4.3.2.1` for 1.2.3.4, the nibbles in reverse for IPv6: the names under which reverse zones and lists have addresses. */
-export function reversed(ip: Ip): string {
-  const last = ip[3];
-  if (isV4(ip)) return `${last & 255}.${(last >>> 8) & 255}.${(last >>> 16) & 255}.${last >>> 24}`;
-  const digits = ip.map((word) => word.toString(16).padStart(8, '0')).join('');
-  return [...digits].reverse().join('.');
 }

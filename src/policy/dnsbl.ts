@@ -2,10 +2,10 @@
  * Lists in DNS (RFC 5782) of clients and of sender domains, bad and good: each answer that counts adds the score of its
  * list, and the sum is compared with the threshold. All lists are asked at once.
  */
-import { type Ip, isV4, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
+import { type Ip, isV4, NetworkSet, parseIp, parseNetwork, reversed } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import { type PolicyDns, type Records, reversed } from './dns.ts';
+import type { PolicyDns, Records } from './dns.ts';
 import { type Found, type Hit, Part, type Subject } from './part.ts';
 
 type DnsblConfig = Config['policy']['dnsbl'];

@@ -1,7 +1,7 @@
 /** The name of the client's address (PTR), and whether that name has the address in turn. */
-import { type Ip, isV4, parseIp } from '../base/ip.ts';
+import { type Ip, isV4, parseIp, reverseName } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
-import { type PolicyDns, type Records, reversed } from './dns.ts';
+import type { PolicyDns, Records } from './dns.ts';
 import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
 
 /** The client that is asked about; a name that is confirmed is kept with it. */
@@ -28,7 +28,7 @@ export class ReverseDns {
   look(subject: NamedSubject): Found {
     const { ip } = subject;
     if (ip === null) return nameless(subject) === null ? null : this.#hit('an unknown client has no name');
-    const name = `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;
+    const name = reverseName(ip);
     const ptr = this.#dns.ask('PTR', name, this.#config.timeout_ms);
     return ptr instanceof Promise
       ? ptr.then((names) => this.#judge(subject, ip, names))

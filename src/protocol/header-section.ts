@@ -13,6 +13,7 @@ export interface FoundField extends ByteRange {
 
 /** How much of a content is looked at first; further where the header section does not end within. */
 const LOOKS_BYTES = [8192, 65_536, 1_048_576];
+/** Longest name that is read. */
 const MAX_NAME = 80;
 const LF = 0x0a;
 const CR = 0x0d;
@@ -48,7 +49,7 @@ function fieldsOf(head: Buffer, names: ReadonlySet<string>, isAll: boolean): Fou
     const isAsked = names.has(name);
     let end = lineEnd(head, at);
     // A field goes on in the lines that begin with white space.
-    while (isAsked && (head[end] === SPACE || head[end] === TAB)) end = lineEnd(head, end);
+    while (isAsked && isBlank(head[end])) end = lineEnd(head, end);
     if (isAsked) found.push({ name, from: at, to: end, value: textOf(head, at, end) });
     at = end;
   }
@@ -60,14 +61,21 @@ function lineEnd(head: Buffer, at: number): number {
   return lf < 0 ? head.length : lf + 1;
 }
 
-/** '' where no name stands. Lines without a colon must not have the rest of the header looked at for each of them. */
+/**
+ * '' where no name stands. Any amount of white space may come before the colon (RFC 5322 §4.5.3); what has none must not have the
+ * rest of the header looked at for each of its lines.
+ */
 function nameAt(head: Buffer, at: number): string {
   const last = Math.min(head.length, at + MAX_NAME);
   let end = at;
-  while (end < last && head[end] !== COLON && head[end] !== LF) end++;
-  if (end === last || head[end] !== COLON) return '';
-  return head.toString('latin1', at, end).trimEnd().toLowerCase();
+  while (end < last && head[end] !== COLON && !isBlank(head[end]) && head[end] !== LF) end++;
+  if (end === last) return '';
+  let colon = end;
+  while (isBlank(head[colon])) colon++;
+  return head[colon] === COLON ? head.toString('latin1', at, end).toLowerCase() : '';
 }
+
+const isBlank = (octet: number | undefined): boolean => octet === SPACE || octet === TAB;
 
 function textOf(head: Buffer, from: number, to: number): string {
   const at = head.indexOf(COLON, from) + 1;

@@ -14,6 +14,7 @@ import type {
 } from '../database/database.ts';
 import { movableBy } from '../database/moving.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import type { SourceReport } from '../egress/source-report.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import { judged } from '../mail/selection.ts';
@@ -43,6 +44,7 @@ export function relayControl(
   unknownKept: () => number,
   /** What keeps all mail in the queue. */
   holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
+  sources: () => SourceReport[],
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -57,6 +59,7 @@ export function relayControl(
       ...holds(),
       destinations: destinations.map((destination) => scheduler.standing(destination)),
     }),
+    sources,
     unknownReplies: async () => mergeUnknown(await deliveries.unknownReplies(), unknownKept()),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,

@@ -82,6 +82,7 @@ export class Relay {
       scheduler,
       sessions,
       shaping,
+      sources,
       suppression,
       reports,
       signing,
@@ -137,6 +138,7 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await sources.start();
     learning.start();
     await signing.start();
     await suspensions.rules.load();
@@ -271,6 +273,7 @@ export class Relay {
       sessions,
       reports,
       shaping,
+      sources,
       signing,
       stsRefresh,
       suspects,
@@ -292,6 +295,7 @@ export class Relay {
     tls.stop();
     signing.stop();
     stsRefresh?.stop();
+    sources.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close(), reports.close()]);
     await learning.stop();
@@ -323,6 +327,7 @@ export class Relay {
       sessions,
       shaping,
       shares,
+      sources,
       signing,
       tls,
       tlsReports,
@@ -345,6 +350,7 @@ export class Relay {
       shaping: shaping.data,
       replies: wrongRules.length > 0 ? null : replies.texts,
     });
+    void sources.start();
     return { applied, needsRestart, problems: [...problems, ...wrongRules, ...reports.reconfigure()] };
   }
 

@@ -62,9 +62,12 @@ export class RelayReports {
 
   /** After a reload. @returns what is wrong with the file: then the keys stay. */
   reconfigure(): string[] {
-    const { current, tell } = this.#setup;
+    const { current, log, tell } = this.#setup;
     const keys = readReturnPathKeys(current());
-    if (typeof keys === 'string') return [`return_path.secrets_file: ${keys}`];
+    if (typeof keys === 'string') {
+      log.error('return_path.keys_unusable', { error: keys });
+      return [`return_path.secrets_file: ${keys}`];
+    }
     if (keys !== null || this.#paths !== null) tell(keys);
     this.#paths = keys === null ? null : new ReturnPaths(keys);
     // The thread has the rules of before.

@@ -18,6 +18,7 @@ import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/target.
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
+import { reportOf } from '../egress/source-report.ts';
 import type { Listener } from '../listener/listener.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -46,6 +47,7 @@ import { ReturnedContent } from './content.ts';
 import { relayControl } from './control.ts';
 import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
+import { RelaySources } from './egress.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
 import { Learning } from './learning.ts';
@@ -105,6 +107,7 @@ export class Stages {
   readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
+  readonly sources: RelaySources;
   readonly signing: RelaySigning;
   readonly reports: RelayReports;
   readonly pressure: PressureGauge;
@@ -273,6 +276,13 @@ export class Stages {
         if (this.config.delivery.tls_rpt.enabled) this.tlsReports.take([session]);
       },
     });
+    this.sources = new RelaySources({
+      log,
+      aside,
+      current: () => this.config,
+      asksDns: this.place.process === 0,
+      missing: (missing) => this.deliveries.postAll({ type: 'sources', missing }),
+    });
     this.signing = new RelaySigning({
       log,
       aside,
@@ -338,6 +348,7 @@ export class Stages {
       this.unsettled,
       () => this.config.replies.unknown_kept,
       () => this.#holds(),
+      () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
     );
   }
 

@@ -162,7 +162,12 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   belongs(destination: string, site: string): void {
-    this.#sites.belongs(destination, site, this.#places.get(destination));
+    const place = this.#places.get(destination);
+    const hasMoved = this.#sites.belongs(destination, site, place);
+    if (hasMoved && place !== undefined && place.nextDueMs <= this.#ports.now()) {
+      this.#enqueue(place);
+      this.#pump();
+    }
   }
 
   suspend(destination: string, untilMs: number, reason = ''): void {
@@ -170,7 +175,10 @@ export class EmbeddedScheduler implements Scheduler {
     place.suspendedUntilMs = untilMs;
     place.suspendedReason = reason;
     if (untilMs > this.#steady()) this.#watch(place, untilMs);
-    else this.#enqueue(place);
+    else {
+      this.#sites.askAgain(place);
+      this.#enqueue(place);
+    }
     this.#forget(place);
     this.#pump();
   }

@@ -14,6 +14,8 @@ export interface Place {
   inFlight: number;
   /** The places of its site; null while that is not known. */
   group: SiteGroup | null;
+  /** When delivery found its site last, or was given a row to find it, in steady time. */
+  siteMs: number;
   suspendedUntilMs: number;
   suspendedReason: string;
   /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
@@ -34,6 +36,7 @@ export const newPlace = (destination: string): Place => ({
   nextDueMs: NEVER,
   inFlight: 0,
   group: null,
+  siteMs: 0,
   suspendedUntilMs: 0,
   suspendedReason: '',
   oldLookMs: NEVER,

@@ -8,6 +8,12 @@ import type { Place } from './place.ts';
 const MAX_REMEMBERED = 100_000;
 /** Within this time no more is handed over than may go in it. */
 const WINDOW_MS = 1000;
+/**
+ * A domain may move to other hosts while its site is closed for hours. So one row of it goes to delivery now and then: that finds
+ * the site anew, or brings the row back. Of a site with many domains less often: five a second, whatever there are.
+ */
+const ASK_AGAIN_MS = 900_000;
+const ASK_APART_MS = 200;
 
 export interface SiteGroup {
   readonly site: string;
@@ -42,13 +48,20 @@ export class SiteGroups {
     this.#ports = ports;
   }
 
-  /** A destination belongs to the site. @param place what the scheduler has of it, if anything. */
-  belongs(destination: string, site: string, place: Place | undefined): void {
+  /**
+   * A destination belongs to the site. @param place what the scheduler has of it, if anything.
+   * @returns whether it moved there from another one, so that other limits hold.
+   */
+  belongs(destination: string, site: string, place: Place | undefined): boolean {
     if (this.#siteOf.size >= MAX_REMEMBERED && !this.#siteOf.has(destination)) this.#siteOf.clear();
     this.#siteOf.set(destination, site);
-    if (place === undefined || place.group?.site === site) return;
+    if (place === undefined) return false;
+    place.siteMs = this.#ports.steady();
+    if (place.group?.site === site) return false;
+    const hasMoved = place.group !== null;
     this.leave(place);
     this.join(place);
+    return hasMoved;
   }
 
   /** A new place takes its part in its group. */
@@ -63,6 +76,7 @@ export class SiteGroups {
     group.places++;
     group.inFlight += place.inFlight;
     place.group = group;
+    place.siteMs = this.#ports.steady();
   }
 
   /** A place is dropped, or moves to another site. */
@@ -74,13 +88,19 @@ export class SiteGroups {
     place.group = null;
   }
 
+  /** The site is to be found anew, though it be closed: mail is wanted to go now. */
+  askAgain(place: Place): void {
+    place.siteMs = Number.NEGATIVE_INFINITY;
+  }
+
   /** Whether anything may be handed over to it now. */
   isOpen(place: Place): boolean {
     return place.group === null || this.outlook(place).messages > 0;
   }
 
   /** What may be handed over to the site of the place now. */
-  outlook({ group }: Place): Outlook {
+  outlook(place: Place): Outlook {
+    const { group } = place;
     if (group === null) return FREE;
     const { messages, atMs } = this.#ports.outlook(group.site);
     if (messages === Number.POSITIVE_INFINITY) return FREE;
@@ -90,8 +110,12 @@ export class SiteGroups {
       group.handed = 0;
     }
     const left = messages - group.handed;
-    return left > 0
-      ? { messages: left, atMs: 0 }
-      : { messages: 0, atMs: Math.max(atMs, group.windowMs + WINDOW_MS) };
+    if (left > 0) return { messages: left, atMs: 0 };
+    const opensMs = Math.max(atMs, group.windowMs + WINDOW_MS);
+    const askMs = place.siteMs + Math.max(ASK_AGAIN_MS, group.places * ASK_APART_MS);
+    if (askMs > nowMs || place.inFlight > 0)
+      return { messages: 0, atMs: Math.min(opensMs, Math.max(askMs, nowMs + WINDOW_MS)) };
+    place.siteMs = nowMs;
+    return { messages: 1, atMs: 0 };
   }
 }

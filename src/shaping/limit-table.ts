@@ -46,7 +46,8 @@ export interface SlotLimits {
   paces: Readonly<Record<RateName, Pace>>;
 }
 
-export const createLimitTable = (): SharedArrayBuffer => new SharedArrayBuffer(SLOTS * SLOT_BYTES);
+export const createLimitTable = (slots = SLOTS): SharedArrayBuffer =>
+  new SharedArrayBuffer(slots * SLOT_BYTES);
 
 export class LimitSlot {
   readonly index: number;

@@ -32,8 +32,6 @@ export class ThreadLimits {
   readonly #ports: ThreadLimitsPorts;
   readonly #keys = new Map<string, Key>();
   readonly #lanes = new Map<string, LaneLimits>();
-  /** Slots for keys that found no room in the table: their limits hold for this thread alone. */
-  #spare: { table: SharedArrayBuffer; used: number } | null = null;
   #idle = 0;
   #news: LimitNews = { ask: [], free: [], sites: [] };
   #data: ShapingData;
@@ -112,7 +110,7 @@ export class ThreadLimits {
     key.users++;
     const asked = key;
     if (asked.slot === null) await new Promise<void>((resolve) => asked.waiters.push(resolve));
-    asked.slot ??= this.#spareSlot(limits);
+    asked.slot ??= spareSlot(limits);
     return asked.slot;
   }
 
@@ -132,14 +130,6 @@ export class ThreadLimits {
     }
   }
 
-  #spareSlot(limits: Limits): LimitSlot {
-    this.#spare ??= { table: createLimitTable(), used: 0 };
-    const slot = new LimitSlot(this.#spare.table, this.#spare.used++);
-    slot.clear();
-    slot.write(slotLimits(limits, 1));
-    return slot;
-  }
-
   #tell(): LimitNews {
     const news = this.#news;
     if (news.ask.length + news.free.length + news.sites.length === 0)
@@ -149,6 +139,14 @@ export class ThreadLimits {
       });
     return news;
   }
+}
+
+/** For a key that found no room in the table: its limits hold for this thread alone. It goes when the key does. */
+function spareSlot(limits: Limits): LimitSlot {
+  const slot = new LimitSlot(createLimitTable(1), 0);
+  slot.clear();
+  slot.write(slotLimits(limits, 1));
+  return slot;
 }
 
 const byName = ({ providers }: ShapingData): Map<string, Provider> =>

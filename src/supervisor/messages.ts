@@ -3,6 +3,7 @@ import type { Config } from '../config/schema.ts';
 import type { Operated, RelayStatus, SchedulerStats, Standing } from '../control/target.ts';
 import type { MailDetail, Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
@@ -37,6 +38,7 @@ export interface Questions {
   /** The state of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
+  sources: { ask: null; answer: SourceReport[] };
   journal: { ask: null; answer: JournalStats | null };
   /** ask: whether to count the queue. */
   status: { ask: boolean; answer: RelayStatus };

@@ -177,6 +177,8 @@ class RelayProcess {
         return Promise.resolve(control.shards?.() ?? []);
       case 'scheduler':
         return Promise.resolve(control.schedulerStats(null));
+      case 'sources':
+        return Promise.resolve(control.sources?.() ?? []);
       case 'journal':
         return Promise.resolve(control.journal?.() ?? null);
       case 'status':

@@ -20,6 +20,7 @@ import type {
   Standing,
 } from '../control/target.ts';
 import type { Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
+import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { nameOf } from '../mail/operator-action.ts';
@@ -43,6 +44,7 @@ export interface Rollup {
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
   standing(parts: readonly Standing[]): Standing;
+  sources(parts: readonly SourceReport[][]): SourceReport[];
   status(parts: readonly RelayStatus[]): RelayStatus;
 }
 
@@ -269,6 +271,8 @@ export class Supervisor {
         return rollup.scheduler(parts, counted);
       },
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
+      sources: async () =>
+        rollup.sources(await Promise.all(this.#answering().map((child) => child.ask('sources', null)))),
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
       standing: async (destinations) =>

@@ -53,8 +53,9 @@ const COMMANDS: Record<string, Expected> = {
   // 75: a machine that is busy may impair it.
   status: { words: [], runs: [0, 75], stopped: 69 },
   'config reference': { words: [], runs: 0, stopped: 0 },
-  'replies unknown': { words: [], runs: 0, stopped: 69 },
   'shaping check': { words: [], runs: 0, stopped: 0 },
+  'replies unknown': { words: [], runs: 0, stopped: 69 },
+  'source list': { words: [], runs: 0, stopped: 69 },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
   'warmup status': { words: [], runs: 0, stopped: 0 },

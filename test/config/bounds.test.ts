@@ -39,7 +39,10 @@ function kindOf(name: string, end: End): Kind {
   return KINDS.find(([, names]) => names.test(name))?.[0] ?? 'common';
 }
 
-const HERE = KEYS.filter(({ name }) => !ELSEWHERE.test(name));
+/** A rule has a count or a ratio, and here it has a count; its rate is above 0, which the schema says as no least value. */
+const HERE = KEYS.filter(
+  ({ name }) => !ELSEWHERE.test(name) && !/^rules\.\[\]\.(threshold\.ratio|messages_per_s)$/.test(name),
+);
 
 /** Everything that can be on is on, so that each key has somebody who reads it. */
 function base(): Settings {
@@ -61,6 +64,14 @@ function base(): Settings {
     storage: {
       provider: 'distributed',
       distributed: { roots: ['a', 'b'], replica_count: 2, write_quorum: 1 },
+    },
+    adaptive: { first_probe_ms: 100, providers: { google: {} } },
+    rules: [{ name: 'a', threshold: { count: 1 }, action: 'set_limit', messages_per_s: 1 }],
+    warmup: [{ source: '' }],
+    egress: {
+      sources: [{ name: 'a' }],
+      pools: [{ name: 'p', members: [{ source: 'a' }] }],
+      routing: [{ match: { tenant: 'a' }, pool: 'p' }],
     },
     delivery: {
       enabled: false,

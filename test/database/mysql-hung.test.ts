@@ -5,14 +5,16 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Settlement } from '../../src/database/database.ts';
+import type { OperateAction, Settlement } from '../../src/database/database.ts';
 import { nodeLockName } from '../../src/database/mysql/node-lock.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
+import { nameOf } from '../../src/mail/operator-action.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
+import { eventually } from '../support/wait.ts';
 
 /** A third of it is what the server lets a transaction lie idle: 1 s. */
 const QUERY_TIMEOUT_MS = 3000;
@@ -267,6 +269,75 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     await other.query('ROLLBACK');
     const { rows, sending } = await queue.database.operate('delete', {}, 5000);
     assert.deepEqual([rows, sending], [2, 0]);
+  });
+
+  it('an operator waits for no mail that is being committed, however small the queue is', async (t) => {
+    const queue = open('a', server.port);
+    const other = await server.connect(access.database);
+    t.after(async () => {
+      await other.end();
+      await queue.close();
+    });
+    for (let i = 0; i < 12; i++) await queue.add([`u${i}@one.test`, `u${i}@two.test`]);
+    // The server reads a small table as a whole rather than by key, if it may.
+    for (const table of ['mails', 'mail_outbox', 'mail_recipients'])
+      await other.query(`ANALYZE TABLE ${table}`);
+    // What it copies stays unlocked.
+    await other.query('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
+    await other.query('START TRANSACTION');
+    for (const [table, key] of Object.entries({
+      mails: 'id',
+      mail_outbox: 'mail_id',
+      mail_recipients: 'mail_id',
+    })) {
+      const fields = await other.query<{ Field: string; Extra: string }[]>(`SHOW COLUMNS FROM ${table}`);
+      const names = fields.filter(({ Extra }) => !/GENERATED/.test(Extra)).map(({ Field }) => Field);
+      const values = names.map((name) => (name === key ? `'06dk0000000zzzz'` : name));
+      await other.query(
+        `INSERT INTO ${table} (${names}) SELECT ${values} FROM ${table} ORDER BY ${key} LIMIT 1`,
+      );
+    }
+    const actions: [OperateAction, number][] = [
+      ['flush', 24],
+      ['hold', 24],
+      ['release', 24],
+      [{ reroute: 'via:mx.test:25' }, 24],
+      [{ reroute: null }, 12],
+      ['delete', 24],
+    ];
+    for (const [action, rows] of actions) {
+      const operated = await soon(nameOf(action), queue.database.operate(action, {}, 5000));
+      assert.deepEqual([operated.rows, operated.sending], [rows, 0], nameOf(action));
+    }
+    await other.query('ROLLBACK');
+  });
+
+  it('an action that waited for a lock in vain is tried again', async (t) => {
+    const queue = open('a', server.port);
+    const other = await server.connect(access.database);
+    t.after(async () => {
+      await other.end();
+      await queue.close();
+    });
+    const ids = [
+      await queue.add(['a@one.test']),
+      await queue.add(['b@one.test']),
+      await queue.add(['c@one.test']),
+    ];
+    await other.query('START TRANSACTION');
+    await other.query('SELECT * FROM mail_recipients WHERE mail_id = ? FOR UPDATE', [ids[1]]);
+    const operated = queue.database.operate('delete', {}, 5000);
+    const begun = new Set<number>();
+    await eventually(async () => {
+      const waiting = await server.query<{ at: Date }[]>(
+        "SELECT trx_started AS at FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+      );
+      for (const { at } of waiting) begun.add(at.getTime());
+      assert.ok(begun.size > 1, 'it waits once more');
+    });
+    await other.query('ROLLBACK');
+    assert.equal((await operated).rows, 3);
+    assert.equal((await queue.database.stats()).mails, 0);
   });
 
   it('a lease that another transaction has at the moment is ours all the same', async (t) => {

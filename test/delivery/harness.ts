@@ -5,6 +5,7 @@
  *   const result = await harness.attempt({ recipients: ['a@x.test'] });
  *   await harness.stop();
  */
+
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,6 +21,7 @@ import { Router } from '../../src/delivery/route.ts';
 import { validates } from '../../src/delivery/security/dane.ts';
 import type { MtaSts } from '../../src/delivery/security/mta-sts.ts';
 import { Sender } from '../../src/delivery/sender.ts';
+import { Egress } from '../../src/egress/egress.ts';
 import type { BodyType } from '../../src/mail/envelope.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { readResults } from '../../src/mail/job-wire.ts';
@@ -134,6 +136,7 @@ export class Harness {
           holdAfterVerbs: false,
           onTurn,
         }),
+      createEgress: (config) => new Egress(config),
       createRouter: (config) =>
         new Router(config, {
           dns: new Dns(config.dns),

@@ -561,6 +561,39 @@ test('the domains of one slow site take half of the places together, and others 
   assert.ok(w.scheduler.stats().inFlight > 50);
 });
 
+test('a domain of a site that is closed for long is tried now and then, and at a flush: it may have moved', async () => {
+  const w = world({
+    outlook: (site) =>
+      site === 'closed'
+        ? { messages: 0, atMs: 100_000_000 }
+        : { messages: Number.POSITIVE_INFINITY, atMs: 0 },
+  });
+  w.scheduler.start();
+  for (const name of ['a.test', 'b.test']) w.scheduler.belongs(name, 'closed');
+  for (const name of ['a.test', 'b.test']) for (let n = 0; n < 5; n++) w.add(name, w.now());
+  const sent = () => w.delivered.map(({ destination }) => destination).sort();
+  for (let i = 0; i < 10; i++) await w.advance(80_000);
+  assert.deepEqual(sent(), []);
+  for (let i = 0; i < 4; i++) await w.advance(80_000);
+  assert.deepEqual(sent(), ['a.test', 'b.test'], 'one of each');
+  // Delivery finds the same for the one, and nothing yet for the other.
+  w.scheduler.belongs('a.test', 'closed');
+  w.scheduler.settled(result('a.test'), null);
+  for (let i = 0; i < 10; i++) await w.advance(80_000);
+  assert.equal(w.delivered.length, 2);
+  w.scheduler.suspend('a.test', 0);
+  await w.settle();
+  assert.deepEqual(sent(), ['a.test', 'a.test', 'b.test']);
+  w.scheduler.suspend('a.test', 0);
+  await w.advance(2000);
+  assert.equal(w.delivered.length, 3, 'not while one is on its way');
+  w.scheduler.belongs('b.test', 'open');
+  w.scheduler.settled(result('b.test'), null);
+  await w.settle();
+  assert.equal(sent().filter((name) => name === 'b.test').length, 5);
+  assert.equal(sent().filter((name) => name === 'a.test').length, 2);
+});
+
 test('no more is handed over than the limits of its site let through soon, from however many domains', async () => {
   const w = world({
     outlook: (site, nowMs) => {

@@ -93,6 +93,21 @@ test('whom the fields are believed of; of all others they are taken out', () => 
   assert.equal(said(['X-ProtoRelay-Class: fast'], {}, nobody), undefined);
 });
 
+test('white space before the colon, however much, hides no field', () => {
+  for (const blanks of ['', ' ', '\t ', ...[58, 59, 60, 61, 62, 979].map((count) => ' '.repeat(count))]) {
+    const fields = [`X-ProtoRelay-Class${blanks}: bulk`, `X-Job${blanks}:spring`];
+    const config = { attributes: { aliases: ['powermta'] } };
+    const found = { class: 'bulk', campaign: 'spring' };
+    assert.deepEqual(take(fields, config), { attributes: found, content: HEADER }, `${blanks.length}`);
+  }
+  // A name has no blank within, and ends on its line.
+  const others = ['X-ProtoRelay-Class x: bulk', 'X-ProtoRelay-Class', 'X-ProtoRelay-Class \t'];
+  assert.deepEqual(take(others), {
+    attributes: undefined,
+    content: `${others.join('\r\n')}\r\n${HEADER}`,
+  });
+});
+
 test('what is wrong with a field of a trusted client is said in the refusal', () => {
   const long = 'x'.repeat(129);
   const deep = `${'{"a":'.repeat(17)}1${'}'.repeat(17)}`;

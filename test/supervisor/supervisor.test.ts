@@ -4,6 +4,7 @@ import { type Config, configSchema } from '../../src/config/schema.ts';
 import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
 import { mergeStatus } from '../../src/control/status.ts';
 import { mergeStandings } from '../../src/control/why.ts';
+import { mergeReports } from '../../src/egress/source-report.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
@@ -32,6 +33,7 @@ function create(leftovers: number[] = []) {
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
       standing: mergeStandings,
+      sources: mergeReports,
       status: mergeStatus,
     },
     fork: (fds, events) => {

@@ -38,6 +38,12 @@ export const MAIL_EVENTS = {
     'queue_id',
   ),
 
+  'return_path.keys_unusable': event(
+    'error',
+    'The keys of return paths cannot be read anew; those of before stay.',
+    'Mend `return_path.secrets_file`, and reload.',
+    'error',
+  ),
   'report.read': event(
     'debug',
     'A report came to a return path and was read (docs/bounces.md).',

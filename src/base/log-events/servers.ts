@@ -219,4 +219,20 @@ export const SERVER_EVENTS = {
     'Look at `error`.',
     'error',
   ),
+  'source.suspended': event(
+    'error',
+    'The address of a source is not on this host; nothing leaves from it until it is back.',
+    'Give the host the address, or take the source out of the config.',
+    'source',
+    'reason',
+  ),
+  'source.resumed': event('info', 'The address of a source is back.', '', 'source'),
+  'source.check_failed': event(
+    'warn',
+    'Something about a source is as many hosts do not like it: names in DNS, or a list that names it.',
+    'See `protorelay source list`.',
+    'source',
+    'check',
+    'detail',
+  ),
 } as const;

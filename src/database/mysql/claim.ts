@@ -9,7 +9,7 @@ import { SUSPICION } from '../../mail/suspicion.ts';
 import type { ClaimRequest } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
-import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+import { BY_KEY, FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 import { judgeTakenOver } from './suspect.ts';
 
 interface DueRow extends AttemptRow {
@@ -99,7 +99,7 @@ export async function leaseRows(
       ids,
     ),
     connection.query(
-      `UPDATE mail_outbox SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
+      `UPDATE mail_outbox ${BY_KEY} SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
        WHERE destination = ? AND mail_id IN ${marks(ids.length)}`,
       [leaseUntilMs, owner, destination, ...ids],
     ),

@@ -70,6 +70,11 @@ export function isRetryable(error: unknown): boolean {
   return RETRY.has(errnoOf(error));
 }
 
+/** A statement waited for too long for a row that another transaction has; it did nothing. */
+export function isLocked(error: unknown): boolean {
+  return errnoOf(error) === LOCKED;
+}
+
 /** Another connection may work: it may go to the server that took this one's place, or have rights granted since. */
 export function isUnfit(error: unknown): boolean {
   return UNFIT.has(errnoOf(error));

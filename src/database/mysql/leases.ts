@@ -4,7 +4,7 @@ import { SUSPICION } from '../../mail/suspicion.ts';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
 import { UNREAD } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
-import { marks, selectIn } from './sql.ts';
+import { BY_KEY, marks, selectIn } from './sql.ts';
 
 interface RowKey {
   id: string;
@@ -53,13 +53,13 @@ async function renewPart(
   const where = `WHERE mail_id IN ${marks(ids.length)} AND destination IN ${marks(destinations.length)}
     AND state = 'SENDING' AND lease_owner LIKE ?`;
   const values = [...ids, ...destinations, `${literal(owner)}%`];
-  const read = 'SELECT mail_id AS id, destination FROM mail_outbox';
+  const read = `SELECT mail_id AS id, destination FROM mail_outbox ${BY_KEY}`;
   const asked = new Set(rows.map(({ queueId, destination }) => `${queueId} ${destination}`));
   const isAsked = ({ id, destination }: RowKey): boolean => asked.has(`${id} ${destination}`);
   const found = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
   const free = found.filter(isAsked);
   if (free.length === rows.length && found.length === rows.length) {
-    await connection.query(`UPDATE mail_outbox SET due_at = ? ${where}`, [leaseUntilMs, ...values]);
+    await connection.query(`UPDATE mail_outbox ${BY_KEY} SET due_at = ? ${where}`, [leaseUntilMs, ...values]);
     return free.length;
   }
   await bulk(
@@ -155,7 +155,7 @@ async function releaseFound(
   // Rows that another transaction has locked are left out; they become due when their lease ends.
   const free = await selectIn<RowKey>(
     connection,
-    "SELECT mail_id AS id, destination FROM mail_outbox WHERE mail_id IN % AND state = 'SENDING' FOR UPDATE SKIP LOCKED",
+    `SELECT mail_id AS id, destination FROM mail_outbox ${BY_KEY} WHERE mail_id IN % AND state = 'SENDING' FOR UPDATE SKIP LOCKED`,
     [...new Set(rows.map(({ id }) => id))],
   );
   const keys = new Set(free.map(({ id, destination }) => `${id} ${destination}`));

@@ -17,7 +17,7 @@ import {
 import type { SelectedRow } from '../select-rows.ts';
 import { parseRuns, seqsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
-import { selectIn } from './sql.ts';
+import { BY_KEY, selectIn } from './sql.ts';
 
 /** Recipients of messages, by id and number. */
 type Recipients = Map<string, Map<number, MovedRecipient>>;
@@ -57,7 +57,7 @@ export async function moveRows(
   nowMs: number,
 ): Promise<Map<string, number>> {
   const ids = [...new Set(found.map(({ id }) => id))];
-  const where = `FROM mail_outbox WHERE mail_id IN %`;
+  const where = `FROM mail_outbox ${BY_KEY} WHERE mail_id IN %`;
   const free = await selectIn<OutboxRow>(
     connection,
     `SELECT ${OUTBOX_ROW} ${where} FOR UPDATE SKIP LOCKED`,

@@ -42,7 +42,7 @@ import type { ListSlice } from '../select-rows.ts';
 import type { OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { statsSlice } from './count.ts';
-import { isLost, mysqlError } from './errors.ts';
+import { isLocked, isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
 import { backlog, countSlice, linesSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
@@ -62,6 +62,15 @@ import { withdraw } from './withdraw.ts';
 
 /** Pause before a row is tried again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
+
+/** How many rows a transaction of an action looks at. */
+const SLICE_ROWS = 1000;
+/**
+ * An action that waited for a lock in vain takes on a tenth, and so on: the fewer rows, the less it meets of what others do. With this
+ * many tries it outlasts the locks of a node that hangs.
+ */
+const LOCKED_SHARE = 10;
+const LOCKED_TRIES = 8;
 
 export interface MysqlOptions extends KeepTimes {
   /** The name of this queue in storage that several share: made once, kept with the queue. */
@@ -390,12 +399,19 @@ export class MysqlDatabase implements QueueDatabase {
   ): Promise<OperateSlice> {
     // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
-    const { slice, erased } = await this.#run(
-      (connection) => operateSlice(connection, action, selection, nowMs, after, this.#options.routes),
-      this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
-    );
-    this.#objects.add(erased.map(({ object }) => object));
-    return slice;
+    const name = this.#name(`operate-${number}`, `${number}`, nowMs, () => null);
+    const { routes } = this.#options;
+    for (let most = SLICE_ROWS, tries = 1; ; most = Math.ceil(most / LOCKED_SHARE), tries++)
+      try {
+        const { slice, erased } = await this.#transactions.run(
+          (connection) => operateSlice(connection, action, selection, nowMs, after, routes, most),
+          name,
+        );
+        this.#objects.add(erased.map(({ object }) => object));
+        return slice;
+      } catch (error) {
+        if (!isLocked(error) || tries === LOCKED_TRIES) throw this.#mapped(error);
+      }
   }
 
   async ping(): Promise<void> {

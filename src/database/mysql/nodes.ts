@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import type { CommitResult, NodeSlot } from '../database.ts';
-import { changeIn, selectIn } from './sql.ts';
+import { bulk } from './insert.ts';
+import { selectIn } from './sql.ts';
 
 /** Records of commits are kept for this long: nobody needs those of lives that are long over. */
 const KEEP_COMMITS_MS = 86_400_000;
@@ -67,10 +68,10 @@ async function forgetCommits(connection: Connection, beforeMs: number): Promise<
     `SELECT lane FROM relay_commits WHERE committed_at < ? LIMIT ${FORGET_ROWS} FOR UPDATE SKIP LOCKED`,
     [beforeMs],
   );
-  await changeIn(
+  await bulk(
     connection,
-    'DELETE FROM relay_commits WHERE lane IN %',
-    old.map(({ lane }) => lane),
+    'DELETE FROM relay_commits WHERE lane = ?',
+    old.map(({ lane }) => [lane]),
   );
 }
 

@@ -20,10 +20,7 @@ import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { bulk } from './insert.ts';
 import { moveRows } from './move.ts';
-import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
-
-/** How many rows one transaction changes. */
-const SLICE_ROWS = 1000;
+import { BY_KEY, eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
@@ -33,7 +30,7 @@ const CHANGE = {
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
 } as const;
 
-/** One bounded part of the action, on messages after `after`, within the caller's transaction. */
+/** One bounded part of the action, on messages after `after`, within the caller's transaction. @param most rows to look at. */
 export async function operateSlice(
   connection: Connection,
   action: OperateAction,
@@ -41,9 +38,10 @@ export async function operateSlice(
   nowMs: number,
   after: string,
   routes: RouteTable,
+  most: number,
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
   const meant = concernedBy(action, selection);
-  const found = await answered(connection, selectRows(meant, DIALECT, after, SLICE_ROWS));
+  const found = await answered(connection, selectRows(meant, DIALECT, after, most));
   if (action === 'delete') found.rows = deletable(found.rows);
   found.rows = await lockRows(connection, found.rows, meant.states ?? []);
   const removed = new Removals();
@@ -78,7 +76,7 @@ async function lockRows(
   const locked = await selectIn<Omit<SelectedRow, 'some'>>(
     connection,
     `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
-     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     FROM mail_outbox o ${BY_KEY} STRAIGHT_JOIN mails m ON m.id = o.mail_id
      WHERE o.mail_id IN % AND o.state IN ${marks(states.length)} FOR UPDATE SKIP LOCKED`,
     ids,
     states,

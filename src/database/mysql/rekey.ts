@@ -15,7 +15,7 @@ import {
   type OutboxRow,
 } from '../moving.ts';
 import { recipientsIn, recipientsOfMails, writeMoved } from './move.ts';
-import { selectIn } from './sql.ts';
+import { BY_KEY, selectIn } from './sql.ts';
 
 /** How many rows one transaction looks at, and how many mails it writes. */
 export const REKEY_ROWS = 1000;
@@ -55,7 +55,7 @@ async function rekeyMails(connection: Connection, ids: string[], routes: RouteTa
   const rowsOf = Map.groupBy(
     await selectIn<OutboxRow>(
       connection,
-      `SELECT ${OUTBOX_ROW} FROM mail_outbox WHERE mail_id IN % ORDER BY mail_id, destination FOR UPDATE`,
+      `SELECT ${OUTBOX_ROW} FROM mail_outbox ${BY_KEY} WHERE mail_id IN % ORDER BY mail_id, destination FOR UPDATE`,
       ids,
     ),
     ({ id }) => id,

@@ -7,7 +7,7 @@ import type { KeepTimes, SettleGroup, Settlement, SuppressionNotes } from '../da
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
-import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+import { BY_KEY, eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 import { orderSuppressions } from './suppressions.ts';
 
 interface RowFacts extends MailFacts {
@@ -105,7 +105,7 @@ export class SettleBatch {
     const rows = await selectIn<RowFacts>(
       this.#connection,
       `SELECT ${MAIL_FACTS}, o.destination, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead
-       FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+       FROM mail_outbox o ${BY_KEY} STRAIGHT_JOIN mails m ON m.id = o.mail_id
        WHERE o.mail_id IN % AND o.destination IN ${marks(destinations.length)} ORDER BY o.mail_id FOR UPDATE SKIP LOCKED`,
       ids,
       destinations,

@@ -5,6 +5,15 @@ import type { ContentRef } from '../../storage/storage.ts';
 /** Values in one IN list; longer lists are asked for in parts. */
 const IN_VALUES = 1000;
 
+/**
+ * For every statement that locks what it looks at: a table of few rows would else be read as a whole, and the statement wait for
+ * rows that others are just inserting.
+ */
+export const BY_KEY = 'FORCE INDEX (PRIMARY)';
+
+/** The same where the server does not heed that (DELETE): a list of ids as a table `k`, each looked up in the others. */
+const IDS = `JSON_TABLE(?, '$[*]' COLUMNS (id VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) k`;
+
 /** '(?,?,?)' */
 export const marks = (count: number): string => `(${new Array(count).fill('?').join(',')})`;
 
@@ -22,25 +31,6 @@ export async function selectIn<T>(
     for (const row of found) rows.push(row);
   }
   return rows;
-}
-
-/** Like selectIn, for a statement that changes rows. Returns how many it changed. */
-export async function changeIn(
-  connection: Connection,
-  sql: string,
-  values: readonly unknown[],
-  more: readonly unknown[] = [],
-): Promise<number> {
-  let changed = 0;
-  for (let at = 0; at < values.length; at += IN_VALUES) {
-    const part = values.slice(at, at + IN_VALUES);
-    const { affectedRows } = await connection.query<{ affectedRows: number }>(
-      sql.replace('%', marks(part.length)),
-      [...part, ...more],
-    );
-    changed += affectedRows;
-  }
-  return changed;
 }
 
 /**
@@ -73,20 +63,27 @@ export const contentRef = (mail: MailFacts): ContentRef => ({
 export async function eraseMails(connection: Connection, mails: readonly MailFacts[]): Promise<void> {
   if (mails.length === 0) return;
   // Rows are locked in the order of ids, so two transactions that delete never deadlock.
-  const small = mails.filter(({ recipients }) => recipients <= FEW_RECIPIENTS).map(({ id }) => id);
-  await changeIn(
+  const isSmall = ({ recipients }: MailFacts): boolean => recipients <= FEW_RECIPIENTS;
+  await deleteOf(
     connection,
-    `DELETE m, o, r FROM mails m LEFT JOIN mail_outbox o ON o.mail_id = m.id
-       LEFT JOIN mail_recipients r ON r.mail_id = m.id WHERE m.id IN %`,
-    small.sort(),
+    `DELETE m, o, r FROM ${IDS} STRAIGHT_JOIN mails m ON m.id = k.id LEFT JOIN mail_outbox o ON o.mail_id = m.id
+       LEFT JOIN mail_recipients r ON r.mail_id = m.id`,
+    mails.filter(isSmall),
   );
-  const ids = mails.filter(({ recipients }) => recipients > FEW_RECIPIENTS).map(({ id }) => id);
-  ids.sort();
-  await changeIn(connection, 'DELETE FROM mail_outbox WHERE mail_id IN %', ids);
-  await changeIn(connection, 'DELETE FROM mail_recipients WHERE mail_id IN %', ids);
-  const attached = mails.filter(({ attachments }) => attachments > 0).map(({ id }) => id);
-  await changeIn(connection, 'DELETE FROM attachments WHERE mail_id IN %', attached.sort());
-  const headed = mails.filter(({ headers }) => headers > 0).map(({ id }) => id);
-  await changeIn(connection, 'DELETE FROM mail_headers WHERE mail_id IN %', headed.sort());
-  await changeIn(connection, 'DELETE FROM mails WHERE id IN %', ids);
+  const large = mails.filter((mail) => !isSmall(mail));
+  const rowsOf = (table: string): string =>
+    `DELETE t FROM ${IDS} STRAIGHT_JOIN ${table} t ON t.mail_id = k.id`;
+  await deleteOf(connection, rowsOf('mail_outbox'), large);
+  await deleteOf(connection, rowsOf('mail_recipients'), large);
+  const attached = mails.filter(({ attachments }) => attachments > 0);
+  await deleteOf(connection, rowsOf('attachments'), attached);
+  const headed = mails.filter(({ headers }) => headers > 0);
+  await deleteOf(connection, rowsOf('mail_headers'), headed);
+  await deleteOf(connection, `DELETE m FROM ${IDS} STRAIGHT_JOIN mails m ON m.id = k.id`, large);
+}
+
+async function deleteOf(connection: Connection, sql: string, mails: readonly MailFacts[]): Promise<void> {
+  const ids = mails.map(({ id }) => id).sort();
+  for (let at = 0; at < ids.length; at += IN_VALUES)
+    await connection.query(sql, [JSON.stringify(ids.slice(at, at + IN_VALUES))]);
 }

@@ -7,7 +7,7 @@ import type { LeasedKey, SuspectedRow } from '../database.ts';
 import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
 import { livesThatDied } from './node-lock.ts';
-import { selectIn } from './sql.ts';
+import { BY_KEY, selectIn } from './sql.ts';
 
 interface Row extends EntryFacts {
   state: string;
@@ -40,7 +40,7 @@ export async function suspectRows(
     connection,
     `SELECT o.mail_id AS queueId, o.destination, o.state, o.fence, o.deaths, o.lease_owner AS owner,
        m.reverse_path AS reversePath, m.message_id AS messageId
-     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     FROM mail_outbox o ${BY_KEY} STRAIGHT_JOIN mails m ON m.id = o.mail_id
      WHERE o.mail_id IN % AND o.state IN ('SENDING','PENDING') ORDER BY o.mail_id FOR UPDATE`,
     ids,
   );

@@ -7,7 +7,7 @@ import type { Connection } from 'mariadb';
 import { Removals } from '../removals.ts';
 import type { SelectedRow } from '../select-rows.ts';
 import { removeRows } from './operate.ts';
-import { type MailFacts, selectIn } from './sql.ts';
+import { BY_KEY, type MailFacts, selectIn } from './sql.ts';
 
 interface Row extends Omit<SelectedRow, 'some'> {
   owner: string | null;
@@ -34,7 +34,7 @@ export async function withdraw(
   const locked = await selectIn<Row>(
     connection,
     `SELECT m.id, o.destination, o.state, o.seqs, o.waiting, o.bounced, o.lease_owner AS owner
-     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     FROM mail_outbox o ${BY_KEY} STRAIGHT_JOIN mails m ON m.id = o.mail_id
      WHERE o.mail_id IN % ORDER BY o.mail_id FOR UPDATE SKIP LOCKED`,
     queueIds,
   );

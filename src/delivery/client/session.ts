@@ -277,16 +277,19 @@ export class ClientSession {
   }
 
   /** The connection is gone (a CLOSE_REASON and an errno of the reactor). */
-  closed(reason: number, errno: number): void {
+  /** @param byProxy the proxy on the way is to blame. */
+  closed(reason: number, errno: number, byProxy = false): void {
     this.connected = false;
     if (this.state.phase === 'closed') return;
     const error = errno === 0 ? '' : ` (${errorName(errno)})`;
     if (this.state.phase === 'securing') {
       notSecured(this, `the connection was closed${error}`);
     } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
-      const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
+      const to = byProxy ? `the proxy on the way to ${this.peer}` : `${this.peer} port ${this.host.port}`;
+      const detail = `cannot connect to ${to}${error}`;
+      const ours = byProxy || isOurs(errorName(errno), this.host.address);
       this.fail({
-        reason: isOurs(errorName(errno), this.host.address) ? 'local_trouble' : 'connect_failed',
+        reason: ours ? 'local_trouble' : 'connect_failed',
         reply: null,
         detail,
       });

@@ -1,0 +1,112 @@
+/** What the schema cannot say about `egress`. Pure; part of rules.ts. */
+import { isIP } from 'node:net';
+import { parseProxy } from './egress-proxy.ts';
+import type { Say } from './say.ts';
+import type { Config } from './schema.ts';
+import { nearest } from './shape.ts';
+
+type Egress = Config['egress'];
+
+export function checkEgress(
+  { egress, delivery }: Pick<Config, 'egress' | 'delivery'>,
+  problem: Say,
+  warning: Say,
+): void {
+  checkSources(egress, delivery.ip_family, problem);
+  checkPools(egress, problem, warning);
+  checkRouting(egress, problem, warning);
+}
+
+function checkSources({ sources, dnsbls }: Egress, family: string, problem: Say): void {
+  checkNames('sources', sources, problem);
+  for (const [i, { address, proxy }] of sources.entries()) {
+    const version = isIP(address ?? '');
+    if (address !== undefined && version === 0)
+      problem(['egress', 'sources', i, 'address'], `must be an IPv4 or IPv6 address, is "${address}"`);
+    else if (version !== 0 && family !== 'any' && family !== `ipv${version}`)
+      problem(['egress', 'sources', i, 'address'], `must be an address of delivery.ip_family (${family})`);
+    const parsed = proxy === undefined ? null : parseProxy(proxy);
+    if (parsed !== null && 'wrong' in parsed) problem(['egress', 'sources', i, 'proxy'], parsed.wrong);
+    else if (parsed?.kind === 'haproxy' && address === undefined)
+      problem(['egress', 'sources', i, 'address'], 'is missing: HAProxy leaves from the address it is told');
+  }
+  if (dnsbls.length > 0 && sources.every(({ address }) => address === undefined))
+    problem(['egress', 'dnsbls'], 'has no effect: no source has an address to look up');
+}
+
+function checkNames(kind: 'sources' | 'pools', all: readonly { name: string }[], problem: Say): void {
+  const seen = new Map<string, number>();
+  for (const [i, { name }] of all.entries()) {
+    const other = seen.get(name);
+    if (other !== undefined)
+      problem(['egress', kind, i, 'name'], `is the name of egress.${kind}[${other}] too`);
+    else seen.set(name, i);
+  }
+}
+
+/** 'names no source "b1"' and the nearest that there is. */
+function named(
+  what: 'source' | 'pool',
+  written: string,
+  known: readonly string[],
+  path: (string | number)[],
+  problem: Say,
+): void {
+  if (known.includes(written)) return;
+  const near = nearest(written, known);
+  const mend = near === null ? `write one of egress.${what}s` : `did you mean "${near}"?`;
+  problem(path, `names no ${what} of egress.${what}s: "${written}"`, mend);
+}
+
+function checkPools({ sources, pools }: Egress, problem: Say, warning: Say): void {
+  checkNames('pools', pools, problem);
+  const [sourceNames, poolNames] = [sources.map(({ name }) => name), pools.map(({ name }) => name)];
+  for (const [i, { name, members, fallback_pool: fallback, retry_other_source: other }] of pools.entries()) {
+    const seen = new Set<string>();
+    for (const [j, { source }] of members.entries()) {
+      const path = ['egress', 'pools', i, 'members', j, 'source'];
+      named('source', source, sourceNames, path, problem);
+      if (seen.has(source)) problem(path, 'is a member already; give it a larger weight instead');
+      seen.add(source);
+    }
+    if (fallback !== '') named('pool', fallback, poolNames, ['egress', 'pools', i, 'fallback_pool'], problem);
+    if (fallsBackTo(pools, fallback).includes(name))
+      problem(['egress', 'pools', i, 'fallback_pool'], 'leads back to this pool');
+    if (other && members.length === 1 && fallback === '')
+      warning(['egress', 'pools', i, 'retry_other_source'], 'has no effect: the pool has one source');
+  }
+}
+
+/** The pools that are tried after one another from this one on. */
+function fallsBackTo(pools: Egress['pools'], first: string): string[] {
+  const names: string[] = [];
+  for (let name = first; name !== '' && !names.includes(name); ) {
+    names.push(name);
+    name = pools.find((pool) => pool.name === name)?.fallback_pool ?? '';
+  }
+  return names;
+}
+
+function checkRouting({ pools, routing }: Egress, problem: Say, warning: Say): void {
+  const names = pools.map(({ name }) => name);
+  for (const [i, { match, pool }] of routing.entries()) {
+    named('pool', pool, names, ['egress', 'routing', i, 'pool'], problem);
+    const earlier = routing.slice(0, i).findIndex((other) => coversAll(other.match, match));
+    if (earlier >= 0)
+      problem(
+        ['egress', 'routing', i],
+        `is never reached: egress.routing[${earlier}] matches all that it could`,
+      );
+  }
+  if (pools.length > 0 && routing.length === 0)
+    warning(['egress', 'pools'], 'are taken by messages alone that name one: egress.routing has no rule');
+}
+
+/** Whether a match takes all that another one takes, as far as their texts say. */
+function coversAll(one: Egress['routing'][number]['match'], other: typeof one): boolean {
+  return Object.entries(one).every(([key, patterns]) => {
+    if (patterns === undefined || patterns.includes('*')) return true;
+    const others = other[key as keyof typeof other];
+    return others?.every((text) => patterns.includes(text)) === true;
+  });
+}

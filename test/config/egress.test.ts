@@ -1,0 +1,71 @@
+/** What is refused about `egress`, and in which words. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkEgress } from '../../src/config/egress-rules.ts';
+import { egress } from '../../src/config/egress-schema.ts';
+import type { Config } from '../../src/config/schema.ts';
+
+const a1 = { name: 'a1', address: '192.0.2.11' };
+const sources = [a1, { name: 'b1' }];
+const members = [{ source: 'a1' }];
+const warm = { name: 'warm', members };
+
+function said(config: object, family = 'any'): { problems: string[]; warnings: string[] } {
+  const problems: string[] = [];
+  const warnings: string[] = [];
+  const into = (list: string[]) => (path: readonly (string | number)[], message: string, mend?: string) =>
+    void list.push(`${path.slice(1).join('.')} ${message}${mend === undefined ? '' : `; ${mend}`}`);
+  const delivery = { ip_family: family } as Config['delivery'];
+  checkEgress({ egress: egress.parse(config), delivery }, into(problems), into(warnings));
+  return { problems, warnings };
+}
+
+for (const [name, config, problem] of [
+  ['no address', { sources: [{ name: 'a', address: 'host' }] }, 'sources.0.address must be an IPv4 or IPv6 address, is "host"'],
+  ['a name twice', { sources: [a1, a1] }, 'sources.1.name is the name of egress.sources[0] too'],
+  ['a proxy with a wrong URL', { sources: [{ name: 'a', proxy: 'http://192.0.2.1' }] }, 'sources.0.proxy is no URL `socks5://USER:PASSWORD@ADDRESS:PORT` or `haproxy://ADDRESS:PORT`'],
+  ['HAProxy without address', { sources: [{ name: 'a', proxy: 'haproxy://192.0.2.1:9' }] }, 'sources.0.address is missing: HAProxy leaves from the address it is told'],
+  ['lists without addresses', { sources: [{ name: 'a' }], dnsbls: ['bl.example'] }, 'dnsbls has no effect: no source has an address to look up'],
+  ['a mistyped source', { sources, pools: [{ name: 'p', members: [{ source: 'a2' }] }] }, 'pools.0.members.0.source names no source of egress.sources: "a2"; did you mean "a1"?'],
+  ['a member twice', { sources, pools: [{ name: 'p', members: [...members, ...members] }] }, 'pools.0.members.1.source is a member already; give it a larger weight instead'],
+  ['a mistyped fallback', { sources, pools: [warm, { name: 'p', members, fallback_pool: 'wram' }] }, 'pools.1.fallback_pool names no pool of egress.pools: "wram"; did you mean "warm"?'],
+  ['a circle of fallbacks', { sources, pools: [{ ...warm, fallback_pool: 'warm' }] }, 'pools.0.fallback_pool leads back to this pool'],
+  ['a mistyped pool in a rule', { sources, pools: [warm], routing: [{ match: {}, pool: 'warn' }] }, 'routing.0.pool names no pool of egress.pools: "warn"; did you mean "warm"?'],
+  ['a rule behind one for all', { sources, pools: [warm], routing: [{ match: {}, pool: 'warm' }, { match: { tenant: 'a' }, pool: 'warm' }] }, 'routing.1 is never reached: egress.routing[0] matches all that it could'],
+  ['a rule behind a wider one', { sources, pools: [warm], routing: [{ match: { tenant: ['a', 'b'] }, pool: 'warm' }, { match: { tenant: 'a', class: 'bulk' }, pool: 'warm' }] }, 'routing.1 is never reached: egress.routing[0] matches all that it could'],
+] as const) // biome-ignore format: one case a line reads as the table it is.
+  test(name, () => assert.deepEqual(said(config).problems, [problem]));
+
+test('an address of the other family than delivery.ip_family', () =>
+  assert.deepEqual(said({ sources: [a1] }, 'ipv6').problems, [
+    'sources.0.address must be an address of delivery.ip_family (ipv6)',
+  ]));
+
+test('what has no effect is a warning', () => {
+  const { problems, warnings } = said({ sources, pools: [{ ...warm, retry_other_source: true }] });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(warnings, [
+    'pools.0.retry_other_source has no effect: the pool has one source',
+    'pools are taken by messages alone that name one: egress.routing has no rule',
+  ]);
+});
+
+test('rules that only look alike are all reached', () => {
+  const routing = [
+    { match: { tenant: 'a', class: 'bulk' }, pool: 'warm' },
+    { match: { tenant: 'a' }, pool: 'warm' },
+    { match: { class: 'bulk' }, pool: 'warm' },
+  ];
+  assert.deepEqual(said({ sources, pools: [warm], routing }), { problems: [], warnings: [] });
+});
+
+test('keys and their defaults', () => {
+  assert.deepEqual(egress.parse({}), {
+    sources: [],
+    pools: [],
+    routing: [],
+    check_interval_s: 3600,
+    dnsbls: [],
+  });
+  assert.equal(egress.safeParse({ check_interval_s: 59 }).success, false);
+});
