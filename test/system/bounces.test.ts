@@ -220,7 +220,7 @@ test('a change of secrets: both are taken while both are there; a file that is w
   writeFileSync(secrets, 'short\n');
   const said = relay.logLine('return_path.keys_unusable');
   await relay.reload();
-  assert.match(String((await said).error), /return-path\.keys:1: a key has 16 characters/);
+  assert.match(JSON.stringify((await said).error), /return-path\.keys:1: a key has 16 characters/);
   const { address: later } = await wayBack('later@example.test');
   writeFileSync(secrets, 'second-secret-of-the-test\n');
   await relay.reload();
