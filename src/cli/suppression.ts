@@ -5,6 +5,7 @@ import { finished } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { csvLine, csvRecords } from '../base/csv.ts';
+import { isOfSystem } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor } from '../config/load.ts';
@@ -123,7 +124,7 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .option('--tenant <name>', 'only the list of this tenant', tenantOf)
     .option('--reason <reason>', 'only entries with this reason', reasonOf)
     .action((file: string | undefined, { tenant = null, reason = null }) =>
-      onList(line, false, (list, { out }) => exportFile(list, file, { tenant, reason }, out)),
+      onList(line, false, (list, output) => exportFile(list, file, { tenant, reason }, output)),
     );
 }
 
@@ -286,7 +287,9 @@ async function importFile(
     await flush();
   } catch (error) {
     err.write(`protorelay: ${sum.added + sum.changed} entries were written before this:\n`);
-    throw error;
+    if (!isOfSystem(error) || file === undefined) throw error;
+    err.write(printableLines(`protorelay: ${file} cannot be read: ${error.message}\n`));
+    return EXIT.dataError;
   }
   if (json) out.write(jsonOf(sum));
   else
@@ -297,12 +300,27 @@ async function importFile(
 }
 
 async function exportFile(
-  { book }: SuppressionList,
+  list: SuppressionList,
   file: string | undefined,
   choice: SuppressionChoice,
-  stdout: Writable,
+  { out, err }: Output,
 ): Promise<ExitCode> {
-  const out = file === undefined || file === '-' ? stdout : createWriteStream(file, { mode: 0o600 });
+  if (file === undefined || file === '-') {
+    await exportTo(out, list, choice);
+    return EXIT.ok;
+  }
+  const stream = createWriteStream(file, { mode: 0o600 });
+  try {
+    await Promise.all([finished(stream), exportTo(stream, list, choice).then(() => void stream.end())]);
+    return EXIT.ok;
+  } catch (error) {
+    if (!isOfSystem(error)) throw error;
+    err.write(printableLines(`protorelay: ${file} cannot be written: ${error.message}\n`));
+    return EXIT.cannotCreate;
+  }
+}
+
+async function exportTo(out: Writable, { book }: SuppressionList, choice: SuppressionChoice): Promise<void> {
   await written(out, csvLine(['address', 'tenant', 'reason', 'source', 'detail', 'created_at', 'ends_at']));
   for await (const page of book.list(choice))
     await written(
@@ -313,11 +331,6 @@ async function exportFile(
         )
         .join(''),
     );
-  if (out !== stdout) {
-    out.end();
-    await finished(out);
-  }
-  return EXIT.ok;
 }
 
 const timeOf = (ms: number | null): string => (ms === null ? '' : new Date(ms).toISOString());

@@ -1,10 +1,13 @@
 /** `protorelay warmup …`: where the warm-ups of sources are, and orders for them. Needs no relay: it reads and writes files of the data folder. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { RelayError } from '../base/errors.ts';
 import { EXIT } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
+import { nearest } from '../config/shape.ts';
 import type { WarmUpConfig } from '../config/warmup-schema.ts';
+import { loadShaping } from '../shaping/shaping-file.ts';
 import { addOrder, ORDERS_FILE, readOrders, type WarmUpOrder } from '../shaping/warmup/orders.ts';
 import { plansOf } from '../shaping/warmup/plans.ts';
 import { WarmUp } from '../shaping/warmup/warm-up.ts';
@@ -30,6 +33,7 @@ export function addWarmUp(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action((source: string | undefined, { json }: { json: boolean }) => {
       const shown = statusOf(line, source === undefined ? null : sourceOf(source), Date.now());
+      if (shown === null) return;
       line.out.write(
         json ? `${printableJson(JSON.stringify(shown, null, 2))}\n` : printableLines(textOf(shown)),
       );
@@ -71,21 +75,22 @@ function wrong(line: CommandLine, what: string): void {
 
 function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_ms'>): void {
   const { warmup } = configFor(['warmup'], line.configPath());
-  const plan = warmup.find(({ source }) => source === ordered.source);
-  if (plan === undefined) {
-    wrong(line, `there is no warm-up of source ${shownSource(ordered.source)} in the config`);
+  const plans = warmup.filter(({ source }) => source === ordered.source);
+  if (plans.length === 0) {
+    wrong(line, noPlanOf(ordered.source, warmup));
     return;
   }
-  const days = Math.max(
-    ...warmup
-      .filter(({ source }) => source === ordered.source)
-      .map((one) => one.plan_messages_per_day.length),
-  );
+  const fault = providerFault(line, ordered.provider, plans);
+  if (fault !== null) {
+    wrong(line, fault);
+    return;
+  }
+  const days = Math.max(...plans.map((one) => one.plan_messages_per_day.length));
   if (ordered.action === 'set' && ordered.step > days) {
     wrong(line, `the plan has ${days} days: a step is 1 to ${days + 1}`);
     return;
   }
-  const { at_ms, ...rest } = addOrder(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered, Date.now());
+  const { at_ms, ...rest } = written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered);
   const said = {
     ordered_at: new Date(at_ms).toISOString(),
     ...rest,
@@ -97,6 +102,41 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
   ];
   const text = `source ${shownSource(ordered.source)} ${what} ${where}; relay processes follow within a second or two\n`;
   line.out.write(json ? `${printableJson(JSON.stringify(said, null, 2))}\n` : printableLines(text));
+}
+
+function noPlanOf(source: string, plans: readonly WarmUpConfig[]): string {
+  const name = shownSource(source);
+  const near = nearest(
+    name,
+    plans.map((plan) => shownSource(plan.source)),
+  );
+  return `there is no warm-up of source ${name} in the config${near === null ? '' : ` (did you mean ${near}?)`}`;
+}
+
+/** What is wrong with the provider of an order; null: nothing. Sites have a colon in their names, and are known only by their mail. */
+function providerFault(line: CommandLine, name: string, plans: readonly WarmUpConfig[]): string | null {
+  const planned = plans.flatMap(({ providers }) => providers);
+  if (name === '*' || planned.includes(name)) return null;
+  if (!planned.includes('*')) {
+    const source = shownSource(plans[0]?.source ?? '');
+    return `the warm-up of source ${source} is at ${planned.join(', ')} only, not at ${name}`;
+  }
+  if (name.includes(':')) return null;
+  const { data } = loadShaping(configFor(['shaping'], line.configPath()).shaping);
+  const providers = data.providers.map((provider) => provider.name);
+  if (providers.includes(name)) return null;
+  const near = nearest(name, providers);
+  return `there is no provider ${name}${near === null ? '' : ` (did you mean ${near}?)`}`;
+}
+
+/** @throws RelayError data_dir_unusable */
+function written(path: string, ordered: Omit<WarmUpOrder, 'at_ms'>): WarmUpOrder {
+  try {
+    return addOrder(path, ordered, Date.now());
+  } catch (error) {
+    const { message } = error as Error;
+    throw new RelayError('data_dir_unusable', `${path} cannot be written: ${message}`, error);
+  }
 }
 
 interface ShownSite {
@@ -123,19 +163,23 @@ interface ShownPlan {
   start_date: string | null;
   window: string;
   time_zone: string;
+  /** Null: what the plan does not take waits. */
+  overflow_pool: string | null;
   sites: ShownSite[];
   /** That no mail has met as yet, or not since. */
   orders: Omit<WarmUpOrder, 'at_ms'>[];
 }
 
-function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] {
+function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] | null {
   const { warmup } = configFor(['warmup'], line.configPath());
   const dataDir = dataDirOf(line.configPath());
   const kept = processFolders(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).kept);
   const orders = readOrders(join(dataDir, ORDERS_FILE));
   const plans = warmup.filter(({ source }) => only === null || source === only);
-  if (only !== null && plans.length === 0)
-    wrong(line, `there is no warm-up of source ${shownSource(only)} in the config`);
+  if (only !== null && plans.length === 0) {
+    wrong(line, noPlanOf(only, warmup));
+    return null;
+  }
   return plans.map((plan) => {
     const others = warmup
       .filter(({ source }) => source === plan.source)
@@ -151,6 +195,7 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
       start_date: plan.start_date || null,
       window: plan.window,
       time_zone: plan.time_zone,
+      overflow_pool: plan.overflow_pool || null,
       sites: [...bySite].map(([site, all]) => siteAnswer(site, all, plan, nowMs)),
       orders: orders
         .filter(
@@ -197,7 +242,8 @@ function textOf(shown: readonly ShownPlan[]): string {
   return shown
     .map((plan) => {
       const from = plan.start_date === null ? '' : `, from ${plan.start_date}`;
-      const head = `source ${plan.source} at ${plan.providers.join(', ')}: ${plan.plan_messages_per_day.join(', ')} a day, ${plan.window} ${plan.time_zone}${from}\n`;
+      const rest = plan.overflow_pool === null ? '' : `, the rest by pool ${plan.overflow_pool}`;
+      const head = `source ${plan.source} at ${plan.providers.join(', ')}: ${plan.plan_messages_per_day.join(', ')} a day, ${plan.window} ${plan.time_zone}${from}${rest}\n`;
       const rows = plan.sites.map((one) => [
         printable(one.site),
         one.state,

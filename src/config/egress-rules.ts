@@ -1,5 +1,6 @@
 /** What the schema cannot say about `egress`. Pure; part of rules.ts. */
 import { isIP } from 'node:net';
+import { globOf } from '../base/glob.ts';
 import { parseProxy } from './egress-proxy.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
@@ -8,13 +9,53 @@ import { nearest } from './shape.ts';
 type Egress = Config['egress'];
 
 export function checkEgress(
-  { egress, delivery }: Pick<Config, 'egress' | 'delivery'>,
+  { egress, delivery, warmup, rules }: Pick<Config, 'egress' | 'delivery' | 'warmup' | 'rules'>,
   problem: Say,
   warning: Say,
 ): void {
   checkSources(egress, delivery.ip_family, problem);
   checkPools(egress, problem, warning);
   checkRouting(egress, problem, warning);
+  checkNamedSources(egress, warmup, rules, problem, warning);
+  checkNamedPools(egress, warmup, rules, problem);
+}
+
+/** Sources that warm-ups and rules on replies name. */
+function checkNamedSources(
+  { sources }: Egress,
+  warmup: Config['warmup'],
+  rules: Config['rules'],
+  problem: Say,
+  warning: Say,
+): void {
+  const names = sources.map(({ name }) => name);
+  // '' is the default source.
+  for (const [i, { source }] of warmup.entries())
+    if (source !== '') named('source', source, names, ['warmup', i, 'source'], problem);
+  for (const [i, { match }] of rules.entries())
+    for (const [k, pattern] of (match.sources ?? []).entries())
+      if (pattern !== '*' && !names.some(globOf(pattern)))
+        named('source', pattern, names, ['rules', i, 'match', 'sources', k], warning);
+}
+
+/** Pools that warm-ups and rules on replies send mail to. */
+function checkNamedPools(
+  { pools }: Egress,
+  warmup: Config['warmup'],
+  rules: Config['rules'],
+  problem: Say,
+): void {
+  const names = pools.map(({ name }) => name);
+  for (const [i, { source, overflow_pool: pool }] of warmup.entries()) {
+    if (pool === '') continue;
+    const path = ['warmup', i, 'overflow_pool'];
+    named('pool', pool, names, path, problem);
+    const members = pools.find(({ name }) => name === pool)?.members ?? [];
+    if (members.some((member) => member.source === source))
+      problem(path, `has the source itself as a member: ${source}`);
+  }
+  for (const [i, { pool }] of rules.entries())
+    if (pool !== undefined) named('pool', pool, names, ['rules', i, 'pool'], problem);
 }
 
 function checkSources({ sources, dnsbls }: Egress, family: string, problem: Say): void {

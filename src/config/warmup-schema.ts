@@ -19,6 +19,7 @@ export const warmUp = z.strictObject({
   start_date: z.union([z.literal(''), z.iso.date()]).default('').describe('The first sending day, as 2027-01-04; nothing is sent before. Empty: at once.').meta(live),
   time_zone: z.string().min(1).max(64).default('UTC').describe('Where the days are those of, as Europe/Berlin.').meta(live),
   window: z.string().max(11).default('08:00-20:00').describe('Hours over which a day’s messages are spread evenly; outside, mail waits. It may go past midnight, and belongs to the day it begins on.').meta(live),
+  overflow_pool: z.string().max(64).default('').describe('The pool (egress.pools) by which mail leaves that the source may not send now because of the plan, or of another limit there. Empty: it waits.').meta(live),
   gates: gates.prefault({}),
 });
 

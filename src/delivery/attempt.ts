@@ -63,6 +63,8 @@ export class Attempt {
   /** The fate, when there is one recipient. */
   #fate = OPEN;
   #byReply: Map<string, { outcome: Outcome; group: OutcomeGroup | null }> | null = null;
+  /** Its source could not take it, so it went to the overflow pool. */
+  diverted = false;
   /** Outcomes of recipients that are postponed; that of the last host counts. */
   #postponed: Map<number, Outcome> | null = null;
 

@@ -1,11 +1,14 @@
 /**
  * Which source an attempt leaves from, in a delivery thread: what its pool and the rules say, of those that may send to its
- * provider now. Where a rule asks for the provider, an attempt waits for the first route of its destination. Mail to hosts
+ * provider now. Where a rule asks for the provider, or a limit that may send it to another pool for the site, an attempt waits for the first route of its destination. Mail to hosts
  * that the operator chose leaves from the default source.
  */
 import { LRUCache } from 'lru-cache';
 import type { Egress, EgressSource } from '../egress/egress.ts';
+import type { PoolMove } from '../egress/pool-moves.ts';
+import type { Routed } from '../egress/routing.ts';
 import type { Job } from '../mail/job.ts';
+import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
 import type { Route } from './route.ts';
 
@@ -24,15 +27,15 @@ export interface DeparturesPorts {
   failed(attempt: Attempt, error: unknown): void;
 }
 
-/** Destinations whose provider is remembered. */
-const MAX_PROVIDERS = 50_000;
+/** Destinations whose site is remembered. */
+const MAX_SITES = 50_000;
 /** Messages that were refused because of their source. */
 const MAX_REFUSED = 10_000;
 
 export class Departures {
   readonly #ports: DeparturesPorts;
   #egress: Egress;
-  readonly #providers = new LRUCache<string, string>({ max: MAX_PROVIDERS });
+  readonly #sites = new LRUCache<string, Site>({ max: MAX_SITES });
   /** By queue id and destination: the source that was refused. */
   readonly #refused = new LRUCache<string, string>({ max: MAX_REFUSED });
   /** Attempts that wait for the first route of their destination. */
@@ -45,6 +48,7 @@ export class Departures {
 
   reconfigure(egress: Egress): void {
     egress.setMissing(this.#egress.missing);
+    egress.moves = this.#egress.moves;
     this.#egress = egress;
   }
 
@@ -52,9 +56,14 @@ export class Departures {
     this.#egress.setMissing(sources);
   }
 
-  /** The provider of a destination, as its last route says. */
-  belongs(destination: string, provider: string): void {
-    if (this.#egress.active) this.#providers.set(destination, provider);
+  /** Sets what rules have moved to other pools, in place of what was. */
+  setMoves(moves: readonly PoolMove[]): void {
+    this.#egress.setMoves(moves);
+  }
+
+  /** The site of a destination, as its last route says. */
+  belongs(destination: string, site: Site): void {
+    if (this.#egress.active) this.#sites.set(destination, site);
   }
 
   /** Notes the source of an attempt that a peer refused because of that. */
@@ -71,8 +80,13 @@ export class Departures {
     const { destination } = attempt.job;
     const egress = this.#egress;
     if (!egress.active || !this.#ports.goesByMx(destination)) this.#ports.depart(attempt, egress.source(''));
-    else if (!egress.asksForProvider || this.#providers.has(destination)) this.#choose(attempt);
+    else if (!this.#asksForSite || this.#sites.has(destination)) this.#choose(attempt);
     else this.#waitForRoute(attempt);
+  }
+
+  get #asksForSite(): boolean {
+    const { asksForProvider, overflow, moves } = this.#egress;
+    return asksForProvider || overflow.active || moves.active;
   }
 
   #waitForRoute(attempt: Attempt): void {
@@ -88,7 +102,7 @@ export class Departures {
   }
 
   #routed(destination: string, route: Route): void {
-    this.belongs(destination, (route.kind === 'hosts' ? route.site?.provider : undefined) ?? '');
+    this.belongs(destination, (route.kind === 'hosts' ? route.site : undefined) ?? NO_SITE);
     const waiting = this.#unrouted.get(destination) ?? [];
     this.#unrouted.delete(destination);
     if (waiting.length === 0) return;
@@ -104,22 +118,56 @@ export class Departures {
 
   #choose(attempt: Attempt): void {
     const { job } = attempt;
-    const { destination, attributes } = job;
+    const { destination, queueId } = job;
     const egress = this.#egress;
-    const routed = {
-      tenant: attributes?.tenant ?? '',
-      campaign: attributes?.campaign ?? '',
-      class: attributes?.class ?? '',
-      pool: attributes?.pool ?? '',
-      fromDomain: domainOf(job.reversePath),
-      recipientDomain: destination,
-      provider: this.#providers.get(destination) ?? '',
-    };
-    const may = (name: string): boolean => !this.#ports.isClosed(destination, egress.source(name));
-    const avoid = this.#refused.get(`${job.queueId} ${destination}`) ?? '';
-    const { source, pool } = egress.choose(routed, job.queueId, may, avoid);
+    const site = this.#siteOf(destination);
+    const routed = routedOf(job, site);
+    const may = this.#may(destination);
+    const avoid = this.#refused.get(`${queueId} ${destination}`) ?? '';
+    if (egress.moves.active || egress.overflow.active) {
+      const own = egress.choose(routed, queueId, ALWAYS).source ?? '';
+      const moved = egress.moves.poolOf(site.key, routed, own);
+      const pool = moved !== '' || may(own) ? moved : egress.overflow.poolOf(own, site.key, site.provider);
+      const other = pool === '' ? null : egress.choose({ ...routed, pool }, queueId, may, avoid);
+      if (other !== null && other.source !== null) {
+        this.#ports.depart(attempt, egress.source(other.source));
+        return;
+      }
+      if (moved !== '') {
+        this.#ports.stranded(attempt, moved);
+        return;
+      }
+    }
+    const { source, pool } = egress.choose(routed, queueId, may, avoid);
     if (source === null) this.#ports.stranded(attempt, pool);
     else this.#ports.depart(attempt, egress.source(source));
+  }
+
+  /**
+   * A limit keeps the attempt from leaving by its source: it goes to the overflow pool of that source's warm-up, once.
+   * @returns false: it waits.
+   */
+  divert(attempt: Attempt): boolean {
+    const { overflow } = this.#egress;
+    if (!overflow.active || attempt.diverted || !attempt.untouched) return false;
+    const { job, source } = attempt;
+    const site = this.#siteOf(job.destination);
+    const pool = overflow.poolOf(source, site.key, site.provider);
+    if (pool === '') return false;
+    const routed = { ...routedOf(job, site), pool };
+    const other = this.#egress.choose(routed, job.queueId, this.#may(job.destination)).source;
+    if (other === null || other === source) return false;
+    attempt.diverted = true;
+    this.#ports.depart(attempt, this.#egress.source(other));
+    return true;
+  }
+
+  #siteOf(destination: string): Site {
+    return this.#sites.get(destination) ?? NO_SITE;
+  }
+
+  #may(destination: string): (source: string) => boolean {
+    return (name) => !this.#ports.isClosed(destination, this.#egress.source(name));
   }
 
   /** Takes out attempts that still wait for a route. */
@@ -134,6 +182,21 @@ export class Departures {
     }
     return taken;
   }
+}
+
+const NO_SITE: Site = { key: '', provider: '' };
+const ALWAYS = (): boolean => true;
+
+function routedOf({ attributes, reversePath, destination }: Job, { provider }: Site): Routed {
+  return {
+    tenant: attributes?.tenant ?? '',
+    campaign: attributes?.campaign ?? '',
+    class: attributes?.class ?? '',
+    pool: attributes?.pool ?? '',
+    fromDomain: domainOf(reversePath),
+    recipientDomain: destination,
+    provider,
+  };
 }
 
 const domainOf = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();

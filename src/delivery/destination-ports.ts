@@ -11,6 +11,7 @@ import type { MessageGates } from '../shaping/message-gates.ts';
 import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
+import type { Departures } from './departures.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
 
@@ -18,6 +19,8 @@ import type { Host, Route } from './route.ts';
 export interface DestinationPorts<Destination> {
   /** Limits of mail by more than source and site. */
   readonly gates: Pick<MessageGates, 'take' | 'refusedBy'>;
+  /** Where mail goes on that may not leave by its source now. */
+  readonly departures: Pick<Departures, 'divert'>;
   readonly arena: Arena;
   /** Reverse-paths with tokens; null: those of the messages. */
   readonly returnPaths: Pick<ReturnPaths, 'addressFor'> | null;

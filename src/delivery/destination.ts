@@ -272,9 +272,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.pump();
   }
 
-  next({ host }: ClientSession): Attempt | null {
+  next(session: ClientSession): Attempt | null {
+    session.retiring ||= this.share.limits?.leaves() === true;
+    if (session.retiring) return null;
     if (this.backlog === 0 || this.#pace.holds(this.now()) || !this.share.takesMessage()) return null;
-    return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
+    return this.#begin(this.#detours.length > 0 ? this.#detours.next(session.host.address) : null);
   }
 
   #begin(detour: Attempt | null): Attempt | null {
@@ -429,6 +431,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
+    if (this.ports.departures.divert(attempt)) return;
     attempt.notBeforeMs = untilMs;
     this.#end(attempt, deferred('limit_reached', null, by));
   }

@@ -1,6 +1,7 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { FieldsOf, LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { PoolMove } from '../egress/pool-moves.ts';
 import type { RulesText } from '../feedback/rules-text.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
@@ -71,6 +72,8 @@ export type ToDelivery =
   | { type: 'limit-slots'; slots: SlotOf[] }
   /** All limits of mail by more than source and site. */
   | { type: 'gates'; gates: readonly Gate[] }
+  /** All that rules have moved to other pools. */
+  | { type: 'moves'; moves: readonly PoolMove[] }
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }

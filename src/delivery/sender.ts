@@ -54,7 +54,7 @@ export class Sender implements DestinationPorts<Destination> {
   #nowMs: number;
   #wallMs: number;
   readonly #lanes: Lanes;
-  readonly #departures: Departures;
+  readonly departures: Departures;
   readonly #connections: OpenConnections;
   /** Lanes that got attempts of a batch. */
   readonly #touched = new Set<Destination>();
@@ -110,7 +110,7 @@ export class Sender implements DestinationPorts<Destination> {
         lane.share.leave();
       },
     );
-    this.#departures = new Departures(ports.createEgress(ports.config), {
+    this.departures = new Departures(ports.createEgress(ports.config), {
       goesByMx: (key) => this.#router.goesByMx(key),
       route: (key) => this.route(key),
       isClosed: (key, source) => this.#lanes.known(key, source)?.isClosed === true,
@@ -174,7 +174,7 @@ export class Sender implements DestinationPorts<Destination> {
   enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
     const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
     limits.belongs(key, site);
-    this.#departures.belongs(key, site.provider);
+    this.departures.belongs(key, site);
     return limits.enter(site, source.name);
   }
 
@@ -238,7 +238,7 @@ export class Sender implements DestinationPorts<Destination> {
       return;
     }
     attempt.fields = verdict?.fields ?? '';
-    this.#departures.take(attempt);
+    this.departures.take(attempt);
   }
 
   #notAccepted(attempt: Attempt, error: unknown): void {
@@ -317,7 +317,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Ends an attempt. Throws only what concerns all attempts, so the caller may go on with others. */
   finished(attempt: Attempt): void {
-    if (attempt.source !== '') this.#departures.ended(attempt);
+    if (attempt.source !== '') this.departures.ended(attempt);
     this.#endings.finish(attempt);
   }
 
@@ -385,6 +385,7 @@ export class Sender implements DestinationPorts<Destination> {
         this.#breakOff(session, EVENT_NAMES[head & 0xff] ?? 'event', error);
       }
     }
+    while (this.#touched.size > 0) this.#pumpTouched();
     this.#depth--;
     if (this.#depth === 0) this.#flushResults();
   }
@@ -409,7 +410,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.#depth++;
     try {
       work();
-      if (this.#touched.size > 0) this.#pumpTouched();
+      while (this.#touched.size > 0) this.#pumpTouched();
       // A destination that was offered a place may not have needed it.
       if (this.#connections.waiting.any) this.#connections.waiting.feed();
     } finally {
@@ -431,7 +432,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.config = config;
     this.#router = this.#ports.createRouter(config);
     const egress = this.#ports.createEgress(config);
-    this.#departures.reconfigure(egress);
+    this.departures.reconfigure(egress);
     this.outside(() => {
       const homeless: Job[] = [];
       for (const lane of this.#lanes) {
@@ -447,7 +448,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Says which sources have no address on this host. */
   setMissingSources(sources: readonly string[]): void {
-    this.#departures.setMissing(sources);
+    this.departures.setMissing(sources);
   }
 
   /** An operator wants these destinations tried now. */
@@ -462,7 +463,7 @@ export class Sender implements DestinationPorts<Destination> {
     const isMeant = judgeOf(meant);
     const taken: Job[] = [];
     this.outside(() => {
-      for (const { job } of this.#departures.takeBack(isMeant)) taken.push(job);
+      for (const { job } of this.departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
       this.#held -= taken.length;
@@ -481,7 +482,7 @@ export class Sender implements DestinationPorts<Destination> {
       });
     });
     this.outside(() => {
-      for (const attempt of this.#departures.takeBack(() => true)) this.handBack(attempt);
+      for (const attempt of this.departures.takeBack(() => true)) this.handBack(attempt);
       for (const destination of this.#lanes) destination.drain();
     });
   }

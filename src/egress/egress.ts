@@ -4,6 +4,8 @@ import { type EgressProxy, parseProxy } from '../config/egress-proxy.ts';
 import type { Config } from '../config/schema.ts';
 import type { Hop } from '../native/contract.ts';
 import { hopTo } from './hop.ts';
+import { Overflow } from './overflow.ts';
+import { type PoolMove, PoolMoves } from './pool-moves.ts';
 import { type May, Pools } from './pools.ts';
 import { type Routed, Routing } from './routing.ts';
 
@@ -50,7 +52,7 @@ export class EgressSource {
   }
 }
 
-export type EgressConfig = Pick<Config, 'egress' | 'hostname'> & {
+export type EgressConfig = Pick<Config, 'egress' | 'hostname' | 'warmup'> & {
   delivery: Pick<Config['delivery'], 'ehlo_name' | 'source_address' | 'mx_port'>;
 };
 
@@ -58,9 +60,11 @@ export class Egress {
   readonly #sources = new Map<string, EgressSource>();
   readonly #pools: Pools;
   readonly #routing: Routing;
+  readonly overflow: Overflow;
   readonly #usable = new Set<string>();
   /** Sources whose address is not on this host now. */
   #missing: ReadonlySet<string> = new Set();
+  moves = new PoolMoves([]);
   /** false: there is nothing to choose, all mail leaves from the default source. */
   readonly active: boolean;
   /** Whether a rule asks for the provider of the recipient. */
@@ -70,6 +74,7 @@ export class Egress {
     const { sources, routing } = config.egress;
     this.#pools = new Pools(config.egress);
     this.#routing = new Routing(routing);
+    this.overflow = new Overflow(config);
     this.active = sources.length > 0;
     this.asksForProvider = routing.some(({ match }) => match.provider !== undefined);
     for (const source of sources) {
@@ -91,6 +96,11 @@ export class Egress {
   /** Says which sources have no address on this host, as the main thread has seen. */
   setMissing(missing: Iterable<string>): void {
     this.#missing = new Set(missing);
+  }
+
+  /** Sets what rules have moved to other pools, in place of what was. */
+  setMoves(moves: readonly PoolMove[]): void {
+    this.moves = new PoolMoves(moves);
   }
 
   get missing(): Iterable<string> {

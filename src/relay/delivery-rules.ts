@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import type { PoolMove } from '../egress/pool-moves.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import { KeptLines } from '../shaping/kept-lines.ts';
@@ -17,6 +18,8 @@ export interface RelayRulesSetup {
   log: Log;
   events: Pick<EventLog, 'limitChanged'>;
   limits: LimitAccess;
+  /** Sets what leaves by other pools, in place of what did. */
+  moves(moves: readonly PoolMove[]): void;
 }
 
 const GATES: Partial<Record<Hold['target'], GateKind>> = {
@@ -32,6 +35,7 @@ export class RelayRules {
   readonly #holds = new Holds();
   #engine: RuleEngine;
   #names: ReadonlySet<string>;
+  #hasMoved = false;
 
   constructor(setup: RelayRulesSetup) {
     this.#setup = setup;
@@ -96,7 +100,7 @@ export class RelayRules {
 
   #act({ rule, value, site, untilMs, matched, of, reply }: Firing): void {
     const { events, log } = this.#setup;
-    const { name, action, target, messages_per_s } = rule;
+    const { name, action, target, messages_per_s, pool } = rule;
     const text = reply.slice(0, MAX_REPLY);
     const ends_at = new Date(timeOfDayMs(untilMs)).toISOString();
     const told = { scope: target, value, site, rule: name, action, ends_at, reply: text };
@@ -106,6 +110,7 @@ export class RelayRules {
       cause: 'threshold',
       ...told,
       ...(messages_per_s === undefined ? {} : { messages_per_s }),
+      ...(pool === undefined ? {} : { pool }),
       matched,
       of,
     });
@@ -116,6 +121,7 @@ export class RelayRules {
       value,
       site,
       messagesPerS: messages_per_s ?? 0,
+      ...(pool === undefined ? {} : { pool }),
       untilMs: timeOfDayMs(untilMs),
     };
     this.#holds.add(hold);
@@ -143,12 +149,19 @@ export class RelayRules {
 
   #postGates(): void {
     const gates: Gate[] = [];
-    for (const { rule, target, value, site, messagesPerS, untilMs } of this.#holds.all()) {
+    const moves: PoolMove[] = [];
+    for (const { rule, target, value, site, messagesPerS, pool, untilMs } of this.#holds.all()) {
+      if (pool !== undefined) {
+        moves.push({ target, value, site, pool });
+        continue;
+      }
       const kind = GATES[target];
       if (kind === undefined) continue;
       const closedUntilMs = messagesPerS > 0 ? 0 : untilMs - timeOfDayMs(0);
       gates.push({ kind, value, site, messagesPerS, closedUntilMs, by: `rule ${rule}` });
     }
     this.#setup.limits.gates('operator', gates);
+    if (moves.length > 0 || this.#hasMoved) this.#setup.moves(moves);
+    this.#hasMoved = moves.length > 0;
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { PoolMove } from '../egress/pool-moves.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import type { LimitKey } from '../shaping/limit-key.ts';
@@ -25,6 +26,8 @@ export interface LearningSetup {
   shaping: Pick<RelayShaping, 'keys'>;
   /** Sets the gates of every delivery thread. */
   postGates(gates: readonly Gate[]): void;
+  /** Sets what leaves by other pools, in every delivery thread. */
+  postMoves(moves: readonly PoolMove[]): void;
   /** Delivery threads: each has its part of a gate's rate. */
   threads: number;
 }
@@ -35,11 +38,11 @@ export class Learning {
   readonly #warmUp: RelayWarmUp;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor({ config, place, log, events, shaping, postGates, threads }: LearningSetup) {
-    const limits = new SiteLimits(shaping.keys, place.processes, threads, postGates);
+  constructor({ config, place, log, events, shaping, postGates, postMoves, threads }: LearningSetup) {
+    const limits = new SiteLimits(shaping.keys, threads, postGates);
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive(setup);
-    this.#rules = new RelayRules(setup);
+    this.#rules = new RelayRules({ ...setup, moves: postMoves });
     this.#warmUp = new RelayWarmUp({ ...setup, place, processes: place.processes });
   }
 

@@ -13,10 +13,11 @@ import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
 import type { Agenda } from '../scheduler/agenda.ts';
 import { ClusterScheduler } from '../scheduler/cluster.ts';
-import { type ConnectionGrant, ConnectionShares, type SharedConnections } from '../scheduler/connections.ts';
+import { type ConnectionGrant, ConnectionShares } from '../scheduler/connections.ts';
 import { DuePoll } from '../scheduler/due-poll.ts';
 import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from '../scheduler/embedded.ts';
 import { Leases } from '../scheduler/leases.ts';
+import type { SharedParts } from '../scheduler/parts.ts';
 import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
 import { Suspects } from '../scheduler/suspects.ts';
@@ -50,7 +51,7 @@ export interface Scheduling {
   connections: ConnectionShares | null;
 }
 
-export type ClusterAgenda = Agenda & SharedRates & SharedConnections;
+export type ClusterAgenda = Agenda & SharedRates & SharedParts;
 
 /** Other nodes forget a process when its leases have ended, but not before this time. */
 const MIN_FORGET_MS = 10_000;

@@ -8,14 +8,19 @@ import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { Overflow } from '../egress/overflow.ts';
+import { LeasedParts, type SharedParts } from '../scheduler/parts.ts';
 import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
+import { LimitLeases } from '../shaping/limit-leases.ts';
 import { createLimitTable } from '../shaping/limit-table.ts';
 import { readCounts, writeCounts } from '../shaping/saved-counts.ts';
 import type { ShapingData } from '../shaping/shaping-data.ts';
 import { type LoadedShaping, loadShaping } from '../shaping/shaping-file.ts';
 import type { ProcessPlace } from './place.ts';
 
+/** How often it is looked whether a limit's part is to be leased. */
+const LEASE_LOOK_MS = 50;
 /** How often counts are written down, and slots that nobody uses given away. */
 const LOOK_MS = 3000;
 const FILE = 'limits.json';
@@ -29,34 +34,42 @@ export interface RelayShapingSetup {
   begins(key: LimitKey): void;
   /** A destination was found to belong to the site. */
   belongs(destination: string, site: string): void;
-  /** How many relay processes of all nodes share the limits, as far as this one knows; 1 where it shares with nobody. */
-  sharers(): number;
+  /** What the nodes share; null where this one shares with nobody. */
+  agenda: SharedParts | null;
 }
 
 export class RelayShaping {
   readonly table = createLimitTable();
   readonly keys: LimitKeys;
   loaded: LoadedShaping;
+  #overflow: Overflow;
   readonly #setup: RelayShapingSetup;
   readonly #path: string;
   #timer: NodeJS.Timeout | null = null;
   #written = '';
   #saidFull = false;
-  #sharers: number;
+  readonly #leases: LimitLeases | null;
+  #leaseTimer: NodeJS.Timeout | null = null;
 
   /** @throws RelayError config_invalid */
   constructor(setup: RelayShapingSetup) {
-    const { config } = setup;
+    const { config, place, agenda } = setup;
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping);
-    this.#sharers = this.#countSharers();
+    this.#overflow = new Overflow(config);
+    this.#leases = agenda === null ? null : this.#openLeases(agenda);
+    const part = { part: 1 / place.processes, connections: null, isLease: false };
     this.keys = new LimitKeys(this.loaded.data, {
       table: this.table,
       now: steadyMs,
-      share: () => 1 / this.#sharers,
+      share: (key) => this.#leases?.share(key) ?? part,
       full: () => this.#full(),
-      begins: (key) => setup.begins(key),
+      begins: (key, slot) => {
+        this.#leases?.begins(key, slot);
+        setup.begins(key);
+      },
+      others: ({ source, site, provider }) => this.#overflow.sourcesOf(source ?? '', site, provider),
     });
   }
 
@@ -67,9 +80,12 @@ export class RelayShaping {
   start(): void {
     this.#restore();
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+    const leases = this.#leases;
+    if (leases !== null) this.#leaseTimer = setInterval(() => void leases.look(), LEASE_LOOK_MS).unref();
   }
 
   stop(): void {
+    if (this.#leaseTimer !== null) clearInterval(this.#leaseTimer);
     if (this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
@@ -77,12 +93,13 @@ export class RelayShaping {
   }
 
   /** Reads the data anew. @returns what is wrong with them; then the old ones hold. */
-  reconfigure({ shaping }: Config): string[] {
+  reconfigure(config: Config): string[] {
     try {
-      this.loaded = loadShaping(shaping);
+      this.loaded = loadShaping(config.shaping);
     } catch (error) {
       return (error as Error).message.split('\n');
     }
+    this.#overflow = new Overflow(config);
     this.keys.reconfigure(this.data);
     return [];
   }
@@ -93,17 +110,34 @@ export class RelayShaping {
     return this.keys.take(thread, news);
   }
 
-  #countSharers(): number {
-    const { place, sharers } = this.#setup;
-    return Math.max(place.processes, sharers());
+  #openLeases(agenda: SharedParts): LimitLeases {
+    const { processes } = this.#setup.place;
+    const members = () => {
+      const { all, silent } = agenda.members();
+      return { all: Math.max(all, processes), silent };
+    };
+    const shared: SharedParts = {
+      get up() {
+        return agenda.up;
+      },
+      get sinceMs() {
+        return agenda.sinceMs;
+      },
+      members,
+      leaseParts: (demands) => agenda.leaseParts(demands),
+    };
+    const parts = new LeasedParts(shared, steadyMs);
+    return new LimitLeases({
+      now: steadyMs,
+      sharers: () => members().all,
+      limitsOf: (key) => this.keys.limitsOf(key),
+      rewrite: (name) => this.keys.rewrite(name),
+      holds: (name, slot) => this.keys.entry(name)?.slot === slot,
+      lease: (demands) => parts.lease(demands),
+    });
   }
 
   #look(): void {
-    const sharers = this.#countSharers();
-    if (sharers !== this.#sharers) {
-      this.#sharers = sharers;
-      this.keys.reconfigure(this.data);
-    }
     this.keys.sweep();
     this.#save();
   }

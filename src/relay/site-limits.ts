@@ -7,15 +7,12 @@ import type { LimitAccess, LimitSetter, LiveKey } from './limit-access.ts';
 
 export class SiteLimits implements LimitAccess {
   readonly #keys: LimitKeys;
-  readonly #processes: number;
   readonly #threads: number;
   readonly #post: (gates: readonly Gate[]) => void;
   readonly #gates = new Map<LimitSetter, readonly Gate[]>();
 
-  /** @param processes the table gives each its part of a limit; what is set here is of this one. */
-  constructor(keys: LimitKeys, processes: number, threads: number, post: (gates: readonly Gate[]) => void) {
+  constructor(keys: LimitKeys, threads: number, post: (gates: readonly Gate[]) => void) {
     this.#keys = keys;
-    this.#processes = processes;
     this.#threads = threads;
     this.#post = post;
   }
@@ -39,10 +36,8 @@ export class SiteLimits implements LimitAccess {
     { messagesPerS, connections, closedUntilMs }: Parameters<LimitAccess['set']>[3],
   ): void {
     const name = nameOf(source, site);
-    const rate = Number.isFinite(messagesPerS)
-      ? { messages_per_s: limitForRate(messagesPerS) * this.#processes }
-      : {};
-    const most = Number.isFinite(connections) ? { max_connections: connections * this.#processes } : {};
+    const rate = Number.isFinite(messagesPerS) ? { messages_per_s: limitForRate(messagesPerS) } : {};
+    const most = Number.isFinite(connections) ? { max_connections: connections } : {};
     const cap = { ...rate, ...most };
     this.#keys.cap(name, by, Object.keys(cap).length === 0 ? null : cap);
     this.#keys.close(name, by, closedUntilMs);
@@ -68,6 +63,6 @@ function liveKey({ key, slot }: NonNullable<ReturnType<LimitKeys['entry']>>): Li
     source,
     taken: slot.counts.sent,
     open: slot.open,
-    maxConnections: slot.maxConnections,
+    maxConnections: Math.max(1, slot.maxConnections),
   };
 }

@@ -137,7 +137,7 @@ export class Stages {
       log: this.log,
       begins: (key) => this.learning.begins(key),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
-      sharers: () => agenda?.members().all ?? 1,
+      agenda,
     });
     this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
     this.unsettled = new Unsettled(config.data_dir, {
@@ -193,6 +193,7 @@ export class Stages {
       shaping: this.shaping,
       threads: threadCount(config.delivery_threads),
       postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
+      postMoves: (moves) => this.deliveries.postAll({ type: 'moves', moves }),
     });
     this.counts = new QueueCounts({
       count: () => this.database.stats(),

@@ -158,6 +158,7 @@ export interface LimitChangedEvent extends Common {
   /** Of a rule. */
   rule?: string;
   action?: string;
+  pool?: string;
   ends_at?: string;
   matched?: number;
   of?: number;

@@ -16,9 +16,9 @@ import { MAX_RETRY_MS, RETRY_MS, type RedisAccess } from '../base/redis-options.
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
-import type { ConnectionDemand, SharedConnections } from './connections.ts';
+import type { SharedParts } from './parts.ts';
 import type { SharedRates } from './rates.ts';
-import { BEAT, LEASE_CONNECTIONS, LEASE_TOKENS } from './redis-scripts.ts';
+import { BEAT, LEASE_PART, LEASE_TOKENS } from './redis-scripts.ts';
 
 export interface BullmqAgendaOptions extends RedisAccess {
   /** After this long without a word from a process it is forgotten: it cannot be sending any more. */
@@ -42,8 +42,8 @@ const FLUSH_MS = 20;
 const JOBS_PER_FLUSH = 500;
 /** Most jobs that wait to be written; when there are more, they are dropped and the queue is read anew. */
 const MAX_PENDING = 100_000;
-/** After this long without a word from a process, its connections count as closed. */
-const CONNECTION_LEASE_MS = 10_000;
+/** After this long without a word from a process, its parts of limits count as given back. */
+const PART_LEASE_MS = 10_000;
 const JOBS_AT_ONCE = 32;
 const CLOSE_MS = 2000;
 
@@ -68,10 +68,10 @@ type Scripted = Redis & {
     silentMs: number,
     forgetMs: number,
   ): Promise<[number, number, number]>;
-  relayLeaseConnections(
+  relayLeasePart(
     key: string,
     process: string,
-    open: number,
+    held: number,
     wanted: number,
     limit: number,
     leaseMs: number,
@@ -79,7 +79,7 @@ type Scripted = Redis & {
   relayLeaseTokens(key: string, perSecond: number, size: number, wanted: number): Promise<number>;
 };
 
-export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
+export class BullmqAgenda implements Agenda, SharedRates, SharedParts {
   readonly #options: BullmqAgendaOptions;
   readonly #process: string;
   readonly #client: Scripted;
@@ -96,8 +96,8 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #taken = 0;
   #outages = 0;
   readonly #pending = new Map<string, Due>();
-  /** Keys of destinations for whose connections we hold a lease. */
-  readonly #connectionKeys = new Set<string>();
+  /** Keys of limits of which we hold a part. */
+  readonly #partKeys = new Set<string>();
   #incomplete = false;
   #flushing: Promise<void> | null = null;
   #flushTimer: NodeJS.Timeout | null = null;
@@ -119,7 +119,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       commandTimeout: options.timeoutMs,
       scripts: {
         relayBeat: { lua: BEAT, numberOfKeys: 1 },
-        relayLeaseConnections: { lua: LEASE_CONNECTIONS, numberOfKeys: 1 },
+        relayLeasePart: { lua: LEASE_PART, numberOfKeys: 1 },
         relayLeaseTokens: { lua: LEASE_TOKENS, numberOfKeys: 1 },
       },
     }) as Scripted;
@@ -176,14 +176,14 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     return this.#client.relayLeaseTokens(this.#key(`rate:${destination}`), perSecond, size, wanted);
   }
 
-  async leaseConnections(demands: readonly ConnectionDemand[], limit: number): Promise<number[]> {
+  async leaseParts(demands: Parameters<SharedParts['leaseParts']>[0]): Promise<number[]> {
     if (this.#leaving) throw new Error('the relay is about to stop');
     const { timeoutMs } = this.#options;
-    const asked = demands.map(({ destination, open, wanted }) => {
-      const key = this.#key(`connections:${destination}`);
-      if (wanted + open > 0) this.#connectionKeys.add(key);
-      else this.#connectionKeys.delete(key);
-      return this.#client.relayLeaseConnections(key, this.#process, open, wanted, limit, CONNECTION_LEASE_MS);
+    const asked = demands.map(({ name, held, wanted, limit }) => {
+      const key = this.#key(name);
+      if (wanted + held > 0) this.#partKeys.add(key);
+      else this.#partKeys.delete(key);
+      return this.#client.relayLeasePart(key, this.#process, held, wanted, limit, PART_LEASE_MS);
     });
     return limited(timeoutMs, Promise.all(asked));
   }
@@ -209,7 +209,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       await within(CLOSE_MS, session.worker?.close() ?? Promise.resolve());
       await within(CLOSE_MS, this.#flush());
       const leave = this.#client.pipeline().zrem(this.#key('processes'), this.#process);
-      for (const key of this.#connectionKeys) leave.hdel(key, this.#process);
+      for (const key of this.#partKeys) leave.hdel(key, this.#process);
       await within(
         CLOSE_MS,
         leave.exec().catch(() => []),

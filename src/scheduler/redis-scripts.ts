@@ -47,13 +47,13 @@ return granted
 `;
 
 /**
- * Leases connections to a destination. The connections of a process count until it says that they are closed, or until
- * its lease ends. While a process has less than its fair part and wants more, no process gets more than the fair part.
- * KEYS: the holders. ARGV: the process, connections it has open now, how many it wants, the limit, milliseconds of the
- * lease.
- * @returns how many it may have.
+ * Leases a part of a limit, such as of connections to a destination. What a process holds counts until it says that it is
+ * given back, or until its lease ends. While a process has less than its fair part and wants more, no process gets more than
+ * the fair part.
+ * KEYS: the holders. ARGV: the process, how much it holds now, how much it wants, the limit, milliseconds of the lease.
+ * @returns how much it may have.
  */
-export const LEASE_CONNECTIONS = `
+export const LEASE_PART = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local me, open, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -76,7 +76,7 @@ for _, need in ipairs(needs) do
 end
 local granted = math.max(0, math.min(wanted, limit - others))
 if short then granted = math.min(granted, fair) end
--- More processes than connections: nobody stands still.
+-- More processes than parts: nobody stands still.
 if claimants > limit then granted = math.max(granted, math.min(wanted, 1)) end
 if wanted == 0 and open == 0 then gone[#gone + 1] = me
 else

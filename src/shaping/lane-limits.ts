@@ -77,9 +77,10 @@ export class LaneLimits {
     return `${limit} of ${this.site.key}${this.source === '' ? '' : ` from ${this.source}`}`;
   }
 
+  /** At least one, which is asked for where none is allowed now. */
   get maxConnections(): number {
     const own = this.#own.maxConnections;
-    return this.#total === null ? own : Math.min(own, this.#total.maxConnections);
+    return Math.max(1, this.#total === null ? own : Math.min(own, this.#total.maxConnections));
   }
 
   get messagesPerConnection(): number {
@@ -94,7 +95,12 @@ export class LaneLimits {
 
   /** Whether somebody waits for a connection, in whatever thread: then none is kept without work. */
   get crowded(): boolean {
-    return this.#own.waiting > 0 || (this.#total !== null && this.#total.waiting > 0);
+    return isCrowded(this.#own) || (this.#total !== null && isCrowded(this.#total));
+  }
+
+  /** Whether more connections are open than are allowed now: then whoever asks closes one. */
+  leaves(): boolean {
+    return this.#own.leaves() || this.#total?.leaves() === true;
   }
 
   /** A destination begins to wait for a connection, or waits no more. */
@@ -120,6 +126,8 @@ export class LaneLimits {
 /** The pause after connections that failed, where the data do not say. */
 const DEFAULT_PAUSE_MS = 60_000;
 
+const isCrowded = ({ waiting, open, maxConnections }: LimitSlot): boolean =>
+  waiting > 0 || open > maxConnections;
 const takeConnection = (slot: LimitSlot, nowMs: number): number => slot.takeConnection(nowMs);
 const freeConnection = (slot: LimitSlot): void => slot.freeConnection();
 const takeMessage = (slot: LimitSlot, nowMs: number): number => slot.takeMessage(nowMs);

@@ -8,9 +8,9 @@ import { type ClosedReason, LimitSlot, SLOTS } from './limit-table.ts';
 import type { Limits, Totals } from './limits.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
 import type { ShapingData } from './shaping-data.ts';
-import { slotLimits } from './slot-limits.ts';
+import { type Share, slotLimits } from './slot-limits.ts';
 
-/** What may be capped besides the data: by whom, the least holds. */
+/** What may be capped besides the data, in this process: the least holds. */
 export type Cap = Pick<
   Limits,
   | 'max_connections'
@@ -25,12 +25,14 @@ export interface LimitKeysPorts {
   table: SharedArrayBuffer;
   /** Steady time. */
   now(): number;
-  /** The part of the limits that this process may use, 0 … 1. */
-  share(): number;
+  /** What this process may use of the limits of a key. */
+  share(key: LimitKey): Share;
   /** The table is full, so a key's limits hold for each delivery thread alone. */
   full(): void;
   /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
-  begins?(key: LimitKey): void;
+  begins?(key: LimitKey, slot: LimitSlot): void;
+  /** Sources that mail of this one may leave by when it is limited there. */
+  others?(key: LimitKey): readonly string[];
 }
 
 /** How much of its rates a key had used up when it was written down: ends of their counts, as times of day. */
@@ -89,7 +91,7 @@ export class LimitKeys {
     });
   }
 
-  /** Sets what `by` allows at the key, null: as much as the data. */
+  /** Sets what `by` allows at the key from this process, null: as much as the data. */
   cap(name: string, by: string, cap: Cap | null): void {
     const caps = this.#caps.get(name) ?? new Map<string, Cap>();
     if (cap === null) caps.delete(by);
@@ -127,17 +129,25 @@ export class LimitKeys {
     return this.#entries;
   }
 
-  /** What holds for a key: the least of the data and of all caps, for all processes together. */
+  /** What the data say of a key, for all processes together. */
   limitsOf(key: LimitKey): Limits {
     const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
-    const data: Limits = key.source === null ? total : limits;
+    return key.source === null ? total : limits;
+  }
+
+  /** The share of the key changed. */
+  rewrite(name: string): void {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) this.#write(entry);
+  }
+
+  /** The least of what others set, for this process. */
+  #own(name: string): Cap {
     const least: { -readonly [K in keyof Cap]: number } = {};
-    for (const cap of this.#caps.get(limitKeyText(key))?.values() ?? [])
-      for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) {
-        const was = least[name] ?? data[name] ?? 0;
-        if (was === 0 || value < was) least[name] = value;
-      }
-    return { ...data, ...least };
+    for (const cap of this.#caps.get(name)?.values() ?? [])
+      for (const [limit, value] of Object.entries(cap) as [keyof Cap, number][])
+        if (least[limit] === undefined || value < (least[limit] ?? 0)) least[limit] = value;
+    return least;
   }
 
   /**
@@ -162,11 +172,19 @@ export class LimitKeys {
         atMs = Math.min(atMs, one.atMs);
       }
     }
-    if (atMs === Number.POSITIVE_INFINITY) messages = atMs;
+    if (atMs === Number.POSITIVE_INFINITY || this.#hasOther(entries)) messages = Number.POSITIVE_INFINITY;
     return {
       messages: Math.min(messages, most),
       atMs: Math.max(atMs === Number.POSITIVE_INFINITY ? 0 : atMs, totalAtMs),
     };
+  }
+
+  /** Whether mail may leave by a source that has not sent anything there yet, and so has no limits there. */
+  #hasOther(entries: readonly Entry[]): boolean {
+    const { others } = this.#ports;
+    if (others === undefined) return false;
+    const isNew = (name: string): boolean => !entries.some(({ key }) => key.source === name);
+    return entries.some(({ key }) => key.source !== null && others(key).some(isNew));
   }
 
   /** Gives away slots that nobody uses and that count nothing any more. */
@@ -225,12 +243,13 @@ export class LimitKeys {
     this.#restored.delete(name);
     this.#write(entry);
     for (const by of this.#closed.get(name)?.keys() ?? []) this.#shut(name, slot, by);
-    this.#ports.begins?.(key);
+    this.#ports.begins?.(key, slot);
     return entry;
   }
 
-  #write(entry: Entry): void {
-    entry.slot.write(slotLimits(this.limitsOf(entry.key), this.#ports.share()));
+  #write({ key, slot }: Entry): void {
+    const name = limitKeyText(key);
+    slot.write(slotLimits(this.limitsOf(key), this.#own(name), this.#ports.share(key)), this.#ports.now());
   }
 }
 

@@ -16,9 +16,12 @@ const FAILURES = 4;
 const CLOSED_BY = 5;
 const SENT = 6;
 const REFUSED = 7;
+const LEAVING = 8;
+const SHARED = 9;
+const INTS = 10;
 /** 64-bit words. */
-const CLOSED_UNTIL = 4;
-const PACES = 5;
+const CLOSED_UNTIL = INTS / 2;
+const PACES = CLOSED_UNTIL + 1;
 const NEXT = PACES + 2 * RATE_NAMES.length;
 const SLOT_WORDS = NEXT + RATE_NAMES.length + 1;
 const SLOT_BYTES = 8 * SLOT_WORDS;
@@ -28,6 +31,9 @@ const NO_LIMIT = 0x7fffffff;
 const CONNECTIONS = RATE_NAMES.indexOf('connections_per_min');
 const MESSAGE_RATES = CONNECTIONS;
 
+/** A share of a rate may grow: it is asked again this soon, however long the share of now makes wait. */
+const SHARED_LOOK_MS = 5000;
+
 /** To come again when a connection is given back. */
 export const WHEN_FREED = Number.POSITIVE_INFINITY;
 
@@ -35,14 +41,19 @@ export const WHEN_FREED = Number.POSITIVE_INFINITY;
 export const CLOSED_REASONS = ['', 'connect_failures', 'adaptive', 'operator', 'source', 'warmup'] as const;
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
 
+/** As `maxConnections`. */
+export const NO_CONNECTION = -1;
+
 /** What said no. */
 export type LimitName = RateName | 'max_connections' | 'closed';
 
 /** What the main thread writes. */
 export interface SlotLimits {
-  /** 0: no limit. */
+  /** 0: no limit; NO_CONNECTION: none may be opened. */
   maxConnections: number;
   messagesPerConnection: number;
+  /** The limits are a share that may change soon. */
+  isShare: boolean;
   paces: Readonly<Record<RateName, Pace>>;
 }
 
@@ -59,7 +70,7 @@ export class LimitSlot {
 
   constructor(table: SharedArrayBuffer, index: number) {
     this.index = index;
-    this.#ints = new Int32Array(table, index * SLOT_BYTES, 8);
+    this.#ints = new Int32Array(table, index * SLOT_BYTES, INTS);
     this.#reals = new Float64Array(table, index * SLOT_BYTES, SLOT_WORDS);
     this.#longs = new BigInt64Array(table, index * SLOT_BYTES, SLOT_WORDS);
   }
@@ -70,6 +81,7 @@ export class LimitSlot {
     this.write({
       maxConnections: 0,
       messagesPerConnection: NO_LIMIT,
+      isShare: false,
       paces: {
         messages_per_s: NO_PACE,
         messages_per_h: NO_PACE,
@@ -79,11 +91,13 @@ export class LimitSlot {
     });
   }
 
-  write({ maxConnections, messagesPerConnection, paces }: SlotLimits): void {
-    Atomics.store(this.#ints, MAX_CONNECTIONS, maxConnections === 0 ? NO_LIMIT : maxConnections);
+  write({ maxConnections, messagesPerConnection, isShare, paces }: SlotLimits, nowMs = 0): void {
+    Atomics.store(this.#ints, MAX_CONNECTIONS, maxConnections === 0 ? NO_LIMIT : Math.max(0, maxConnections));
+    Atomics.store(this.#ints, SHARED, isShare ? 1 : 0);
     Atomics.store(this.#ints, MESSAGES_PER_CONNECTION, messagesPerConnection);
     // A thread may read the one before the other is written: then a single event comes early or late.
     for (const [i, name] of RATE_NAMES.entries()) {
+      if (isShare) this.#keepCredit(i, paces[name], nowMs * 1000);
       this.#reals[PACES + 2 * i] = paces[name].stepUs;
       this.#reals[PACES + 2 * i + 1] = paces[name].slackUs;
     }
@@ -143,6 +157,36 @@ export class LimitSlot {
 
   freeConnection(): void {
     Atomics.sub(this.#ints, OPEN, 1);
+    const leaving = Atomics.load(this.#ints, LEAVING);
+    if (leaving > 0) Atomics.compareExchange(this.#ints, LEAVING, leaving, leaving - 1);
+  }
+
+  /** Whether one connection more than is allowed is open; then whoever asks closes one. */
+  leaves(): boolean {
+    for (;;) {
+      const leaving = Atomics.load(this.#ints, LEAVING);
+      if (this.open - leaving <= this.maxConnections) return false;
+      if (Atomics.compareExchange(this.#ints, LEAVING, leaving, leaving + 1) === leaving) return true;
+    }
+  }
+
+  /** Whether so much of a rate is used that more of it would be of use. */
+  presses(nowMs: number): boolean {
+    for (let i = 0; i < RATE_NAMES.length; i++) {
+      const slackUs = this.#reals[PACES + 2 * i + 1] as number;
+      if (this.#reals[PACES + 2 * i] !== 0 && this.#nextUs(i, nowMs) - nowMs * 1000 > slackUs / 2)
+        return true;
+    }
+    return false;
+  }
+
+  /** What may go at once of the rates is used up: a share begins so, because others may just have used theirs. */
+  beginEmpty(nowMs: number): void {
+    for (let i = 0; i < RATE_NAMES.length; i++) {
+      const fullUs = Math.ceil(nowMs * 1000 + (this.#reals[PACES + 2 * i + 1] as number));
+      if (this.#reals[PACES + 2 * i] !== 0 && this.#nextUs(i, nowMs) < fullUs)
+        Atomics.store(this.#longs, NEXT + i, BigInt(fullUs));
+    }
   }
 
   takeMessage(nowMs: number): number {
@@ -176,7 +220,7 @@ export class LimitSlot {
       const slackUs = this.#reals[PACES + 2 * i + 1] as number;
       const earlyUs = (nowMs + aheadMs) * 1000 + slackUs - this.#nextUs(i, nowMs);
       messages = Math.min(messages, earlyUs < 0 ? 0 : Math.floor(earlyUs / stepUs) + 1);
-      if (earlyUs < 0) atMs = Math.max(atMs, nowMs + aheadMs + Math.ceil(-earlyUs / 1000));
+      if (earlyUs < 0) atMs = Math.max(atMs, this.#soon(nowMs, nowMs + aheadMs + Math.ceil(-earlyUs / 1000)));
     }
     return { messages, atMs };
   }
@@ -210,6 +254,26 @@ export class LimitSlot {
     return atMs;
   }
 
+  #soon(nowMs: number, atMs: number): number {
+    return Atomics.load(this.#ints, SHARED) === 0 ? atMs : Math.min(atMs, nowMs + SHARED_LOOK_MS);
+  }
+
+  /**
+   * Another pace: as many messages may go at once as before, and no more than by the new one. Were it as much time as before,
+   * a share that moves from one process to another would bring new bursts each time.
+   */
+  #keepCredit(rate: number, { stepUs, slackUs }: Pace, nowUs: number): void {
+    const wasStepUs = this.#reals[PACES + 2 * rate] as number;
+    const wasSlackUs = this.#reals[PACES + 2 * rate + 1] as number;
+    if (wasStepUs === 0 || stepUs === 0 || (wasStepUs === stepUs && wasSlackUs === slackUs)) return;
+    for (;;) {
+      const was = Atomics.load(this.#longs, NEXT + rate);
+      const credit = (wasSlackUs - Math.max(0, Number(was) - nowUs)) / wasStepUs;
+      const will = BigInt(Math.ceil(nowUs + Math.max(0, slackUs - credit * stepUs)));
+      if (Atomics.compareExchange(this.#longs, NEXT + rate, was, will) === was) return;
+    }
+  }
+
   #nextUs(rate: number, nowMs: number): number {
     return Math.max(Number(Atomics.load(this.#longs, NEXT + rate)), nowMs * 1000);
   }
@@ -224,7 +288,7 @@ export class LimitSlot {
       const nextUs = Math.max(Number(was), nowUs);
       if (nextUs - nowUs > slackUs) {
         const atMs = Math.max(nowMs + 1, Math.ceil((nextUs - slackUs) / 1000));
-        return this.#refuse(RATE_NAMES[rate] as RateName, atMs);
+        return this.#refuse(RATE_NAMES[rate] as RateName, this.#soon(nowMs, atMs));
       }
       const will = BigInt(Math.ceil(nextUs + stepUs));
       if (Atomics.compareExchange(this.#longs, NEXT + rate, was, will) === was) return 0;

@@ -39,9 +39,11 @@ const VALUES: Record<GateKind, (mail: GatedMail) => string> = {
 /** '' where the mail has none. */
 export const gateValue = (kind: GateKind, mail: GatedMail): string => VALUES[kind](mail);
 
+const keyOf = (kind: GateKind, value: string): string => `${kind}\t${value}`;
+
 export class MessageGates {
-  /** By site. */
-  #gates = new Map<string, Known[]>();
+  /** By site, then by kind and value: a site may have tens of thousands. */
+  #gates = new Map<string, Map<string, Known[]>>();
   /** What refused last. */
   refusedBy = '';
 
@@ -50,12 +52,19 @@ export class MessageGates {
     const before = this.#gates;
     this.#gates = new Map();
     for (const gate of gates) {
+      const key = keyOf(gate.kind, gate.value);
       const same = before
         .get(gate.site)
-        ?.find(({ kind, value, by }) => kind === gate.kind && value === gate.value && by === gate.by);
+        ?.get(key)
+        ?.find(({ by }) => by === gate.by);
       const known = { ...gate, nextMs: same?.nextMs ?? 0 };
-      const others = this.#gates.get(gate.site);
-      if (others === undefined) this.#gates.set(gate.site, [known]);
+      let here = this.#gates.get(gate.site);
+      if (here === undefined) {
+        here = new Map();
+        this.#gates.set(gate.site, here);
+      }
+      const others = here.get(key);
+      if (others === undefined) here.set(key, [known]);
       else others.push(known);
     }
   }
@@ -66,15 +75,15 @@ export class MessageGates {
     const here = this.#gates.get(site);
     if (here === undefined) return 0;
     const taken: Known[] = [];
-    for (const gate of here) {
-      if (VALUES[gate.kind](mail) !== gate.value) continue;
-      const atMs = Math.max(gate.closedUntilMs, gate.nextMs);
-      if (atMs > nowMs) {
-        this.refusedBy = `${gate.by} (${gate.kind} ${gate.value} at ${site})`;
-        return Math.ceil(atMs);
+    for (const kind of GATE_KINDS)
+      for (const gate of here.get(keyOf(kind, VALUES[kind](mail))) ?? []) {
+        const atMs = Math.max(gate.closedUntilMs, gate.nextMs);
+        if (atMs > nowMs) {
+          this.refusedBy = `${gate.by} (${gate.kind} ${gate.value} at ${site})`;
+          return Math.ceil(atMs);
+        }
+        if (gate.messagesPerS > 0) taken.push(gate);
       }
-      if (gate.messagesPerS > 0) taken.push(gate);
-    }
     for (const gate of taken) gate.nextMs = Math.max(nowMs, gate.nextMs) + 1000 / gate.messagesPerS;
     return 0;
   }

@@ -11,7 +11,7 @@ import { createLimitTable, LimitSlot } from './limit-table.ts';
 import type { Limits, Totals } from './limits.ts';
 import type { Provider, ShapingData } from './shaping-data.ts';
 import { type MxHost, type Site, Sites } from './sites.ts';
-import { slotLimits } from './slot-limits.ts';
+import { ALL, slotLimits } from './slot-limits.ts';
 
 const MAX_IDLE_KEYS = 5000;
 
@@ -55,6 +55,11 @@ export class ThreadLimits {
 
   siteOf(domain: string, hosts: readonly MxHost[]): Site {
     return this.#sites.of(domain, hosts);
+  }
+
+  /** The provider that the name of an MX host belongs to; '' for none. */
+  providerOfHost(host: string): string {
+    return this.#sites.providers.ofHost(host)?.name ?? '';
   }
 
   /** What the data say of a site, as plain limits. */
@@ -145,7 +150,7 @@ export class ThreadLimits {
 function spareSlot(limits: Limits): LimitSlot {
   const slot = new LimitSlot(createLimitTable(1), 0);
   slot.clear();
-  slot.write(slotLimits(limits, 1));
+  slot.write(slotLimits(limits, {}, ALL));
   return slot;
 }
 

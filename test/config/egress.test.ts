@@ -3,20 +3,25 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkEgress } from '../../src/config/egress-rules.ts';
 import { egress } from '../../src/config/egress-schema.ts';
-import type { Config } from '../../src/config/schema.ts';
+import { type Config, configSchema } from '../../src/config/schema.ts';
 
 const a1 = { name: 'a1', address: '192.0.2.11' };
 const sources = [a1, { name: 'b1' }];
 const members = [{ source: 'a1' }];
 const warm = { name: 'warm', members };
 
-function said(config: object, family = 'any'): { problems: string[]; warnings: string[] } {
+function said(
+  config: object,
+  family = 'any',
+  beside: object = {},
+): { problems: string[]; warnings: string[] } {
   const problems: string[] = [];
   const warnings: string[] = [];
   const into = (list: string[]) => (path: readonly (string | number)[], message: string, mend?: string) =>
     void list.push(`${path.slice(1).join('.')} ${message}${mend === undefined ? '' : `; ${mend}`}`);
   const delivery = { ip_family: family } as Config['delivery'];
-  checkEgress({ egress: egress.parse(config), delivery }, into(problems), into(warnings));
+  const { warmup, rules } = configSchema.parse(beside);
+  checkEgress({ egress: egress.parse(config), delivery, warmup, rules }, into(problems), into(warnings));
   return { problems, warnings };
 }
 
@@ -68,4 +73,34 @@ test('keys and their defaults', () => {
     dnsbls: [],
   });
   assert.equal(egress.safeParse({ check_interval_s: 59 }).success, false);
+});
+
+test('sources that warm-ups and rules name', () => {
+  const rule = { name: 'r', threshold: { count: 1 }, action: 'alert' };
+  const beside = {
+    warmup: [{ source: '' }, { source: 'b1', providers: ['google'] }, { source: 'c1' }],
+    rules: [{ ...rule, match: { sources: ['*', 'a?', 'b2'] } }],
+  };
+  assert.deepEqual(said({ sources, pools: [], routing: [] }, 'any', beside), {
+    problems: ['2.source names no source of egress.sources: "c1"; did you mean "a1"?'],
+    warnings: ['0.match.sources.2 names no source of egress.sources: "b2"; did you mean "b1"?'],
+  });
+});
+
+test('pools that warm-ups and rules send mail to', () => {
+  const rule = { name: 'r', threshold: { count: 1 }, action: 'move_pool' };
+  const beside = {
+    warmup: [
+      { source: 'b1', overflow_pool: 'warm' },
+      { source: 'a1', overflow_pool: 'warm' },
+      { source: '', overflow_pool: 'wram' },
+    ],
+    rules: [{ ...rule, pool: 'warn' }],
+  };
+  const routing = [{ match: {}, pool: 'warm' }];
+  assert.deepEqual(said({ sources, pools: [warm], routing }, 'any', beside).problems, [
+    '1.overflow_pool has the source itself as a member: a1',
+    '2.overflow_pool names no pool of egress.pools: "wram"; did you mean "warm"?',
+    '0.pool names no pool of egress.pools: "warn"; did you mean "warm"?',
+  ]);
 });

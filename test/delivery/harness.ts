@@ -43,6 +43,7 @@ import type { SiteOf } from '../../src/shaping/limit-key.ts';
 import { LimitKeys } from '../../src/shaping/limit-keys.ts';
 import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import type { ShapingData } from '../../src/shaping/shaping-data.ts';
+import { ALL } from '../../src/shaping/slot-limits.ts';
 import { ThreadLimits } from '../../src/shaping/thread-limits.ts';
 import { SigningDesk } from '../../src/signing/desk.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
@@ -181,7 +182,7 @@ export class Harness {
   #limits(data: ShapingData): { limits: ThreadLimits; keys: LimitKeys } {
     const table = createLimitTable();
     const now = (): number => Date.now() + this.clockOffsetMs;
-    const keys = new LimitKeys(data, { table, now, share: () => 1, full: () => {} });
+    const keys = new LimitKeys(data, { table, now, share: () => ALL, full: () => {} });
     const limits: ThreadLimits = new ThreadLimits(data, {
       table,
       post: (news) => {

@@ -31,13 +31,15 @@ type Egress = Parameters<typeof configSchema.parse>[0];
 async function withSender(
   egress: object,
   work: (harness: Harness, sink: ScriptedSink) => Promise<void>,
+  plans: object[] = [],
 ): Promise<void> {
   const sink = await startSink({});
-  const { egress: parsed } = configSchema.parse({ egress } as Egress);
+  const { egress: parsed, warmup } = configSchema.parse({ egress, warmup: plans } as Egress);
   const config = {
     dns: { servers: [`127.0.0.1:${dns.port}`] } as Config['dns'],
     delivery: { mx_port: sink.port, refuse_loopback_mx: false },
     egress: parsed,
+    warmup,
   };
   const harness = startSender(config, undefined, undefined, undefined, SHAPING);
   try {
@@ -148,6 +150,52 @@ test('no more connections than the source may have', async () => {
     const results = await harness.attemptAll(Array.from({ length: 30 }, () => to('plain.test')));
     assert.deepEqual(new Set(results.map((one) => sourceOf(outcomeOf(one)))), new Set(['127.0.0.2']));
     assert.equal(sink.peakConnections, 1);
+  });
+});
+
+test('what a limit keeps from its source leaves by the overflow pool of its warm-up; without one it waits', async () => {
+  const pools = [pool('p', ['s2']), pool('q', ['s3'])];
+  const egress = { sources: [S2, S3], pools, routing: [rule('p')] };
+  const closed = async (harness: Harness): Promise<Outcome[]> => {
+    harness.limitKeys?.close('mx:mx.plain.test s2', 'warmup', Date.now() + 3_600_000);
+    const first = await harness.attemptAll([to('plain.test'), to('plain.test')]);
+    return [...first, await harness.attempt(to('plain.test'))].map((one) => outcomeOf(one));
+  };
+  await withSender(
+    egress,
+    async (harness) => {
+      assert.deepEqual((await closed(harness)).map(sourceOf), Array(3).fill('127.0.0.3'));
+      // The pool that it overflows to is closed, too.
+      harness.limitKeys?.close('mx:mx.plain.test s3', 'warmup', Date.now() + 3_600_000);
+      const last = outcomeOf(await harness.attempt(to('plain.test')));
+      assert.equal(last.kind === 'deferred' && last.reason, 'limit_reached');
+    },
+    [{ source: 's2', providers: ['*'], overflow_pool: 'q' }],
+  );
+  await withSender(egress, async (harness) => {
+    for (const outcome of await closed(harness))
+      assert.equal(outcome.kind === 'deferred' && outcome.reason, 'limit_reached');
+  });
+});
+
+test('mail that rules moved leaves by the other pool, at that site', async () => {
+  const pools = [pool('p', ['s2']), pool('q', ['s3'])];
+  await withSender({ sources: [S2, S3], pools, routing: [rule('p')] }, async (harness) => {
+    const from = async (target: 'source' | 'provider' | 'from_domain', value: string, site: string) => {
+      harness.sender.departures.setMoves([{ target, value, site, pool: 'q' }]);
+      return sourceOf(outcomeOf(await harness.attempt(to('plain.test', { from: 'a@Shop.test' }))));
+    };
+    const site = 'mx:mx.plain.test';
+    assert.equal(await from('from_domain', 'shop.test', site), '127.0.0.3');
+    assert.equal(await from('from_domain', 'other.test', site), '127.0.0.2');
+    assert.equal(await from('provider', site, site), '127.0.0.3');
+    assert.equal(await from('provider', 'google', 'google'), '127.0.0.2');
+    assert.equal(await from('source', 's2', site), '127.0.0.3');
+    assert.equal(await from('source', 's3', site), '127.0.0.2');
+    harness.sender.setMissingSources(['s3']);
+    const waits = outcomeOf(await harness.attempt(to('plain.test')));
+    assert.equal(sourceOf(waits), '127.0.0.2', 'what is not moved goes on');
+    assert.match(await from('provider', site, site), /no source of pool q may send there now/);
   });
 });
 

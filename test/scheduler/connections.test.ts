@@ -123,7 +123,7 @@ test('who asked for nothing while Redis was there waits, when it is lost, until 
     up: true,
     sinceMs: 0,
     members: () => ({ all: 2, silent: 0 }),
-    leaseConnections: () => Promise.reject(new Error('nobody asks')),
+    leaseParts: () => Promise.reject(new Error('nobody asks')),
   };
   let granted = 0;
   const shares = new ConnectionShares({

@@ -95,7 +95,7 @@ async function works({ agenda, due }: ReturnType<typeof agendaOn>, destination: 
   agenda.announce({ destination, shard: 0, atMs: Date.now() + 10 });
   await until(() => due.includes(destination), `${destination} is due`, 20_000);
   assert.equal(await agenda.leaseTokens(destination, 10, 5, 3), 3);
-  assert.deepEqual(await agenda.leaseConnections([{ destination, open: 0, wanted: 2 }], 5), [2]);
+  assert.deepEqual(await agenda.leaseParts([{ name: destination, held: 0, wanted: 2, limit: 5 }]), [2]);
 }
 
 test('a cluster of three masters: the default prefix works, all keys lie in one slot', options, async (t) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { silentLog } from '../../src/base/log.ts';
 import { BullmqAgenda } from '../../src/scheduler/bullmq-agenda.ts';
-import { type ConnectionDemand, ConnectionShares } from '../../src/scheduler/connections.ts';
+import { ConnectionShares } from '../../src/scheduler/connections.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { until } from '../support/wait.ts';
 
@@ -15,7 +15,7 @@ test('who comes first after Redis lost all takes his part, not what others still
     up: true,
     sinceMs: 0,
     members: () => ({ all: 2, silent: 0 }),
-    async leaseConnections(demands: readonly ConnectionDemand[]) {
+    async leaseParts(demands: readonly { wanted: number }[]) {
       asked.push(demands[0]?.wanted ?? 0);
       return demands.map(({ wanted }) => wanted);
     },

@@ -5,6 +5,7 @@ import { LimitKeys } from '../../src/shaping/limit-keys.ts';
 import { createLimitTable, LimitSlot, SLOTS } from '../../src/shaping/limit-table.ts';
 import type { Limits, Totals } from '../../src/shaping/limits.ts';
 import { readCounts, writeCounts } from '../../src/shaping/saved-counts.ts';
+import { ALL } from '../../src/shaping/slot-limits.ts';
 
 const WALL_MS = Date.UTC(2026, 11, 1);
 
@@ -21,7 +22,7 @@ function world(limits: Limits, total: Totals = {}) {
   const keys = new LimitKeys(data, {
     table,
     now: () => state.nowMs,
-    share: () => state.share,
+    share: () => ({ part: state.share, connections: null, isLease: false }),
     full: () => void state.full++,
   });
   const ask = (thread: number, site = 'google', source: string | null = '') => {
@@ -63,7 +64,7 @@ test('the least of data and caps holds, and the share of it that this process ha
   assert.equal(keys.outlook('google').messages, Number.POSITIVE_INFINITY);
   state.share = 1 / 4;
   keys.reconfigure(data);
-  assert.equal(slot.maxConnections, 1);
+  assert.equal(slot.maxConnections, 2, 'caps are of this process alone');
   state.share = 1 / 100;
   keys.reconfigure(data);
   assert.equal(slot.maxConnections, 1, 'nobody stands still');
@@ -139,4 +140,20 @@ test('counts by hour and day go on after a restart, also for keys that come up l
     text.slice(0, 20),
   ])
     assert.equal(restarted(damaged, WALL_MS).ask(0).takeMessage(1000), 0, damaged);
+});
+
+test('a site whose source is closed is open where its mail may leave by another source', () => {
+  const data = { rollup: 'mx_set' as const, limits: { messages_per_s: 5 }, total: {}, providers: [] };
+  const others = ({ source }: { source: string | null }) => (source === 'warm' ? ['spare'] : []);
+  const table = createLimitTable();
+  const keys = new LimitKeys(data, { table, now: () => 0, share: () => ALL, full: () => {}, others });
+  const begin = (source: string) =>
+    keys.take(0, { ask: [{ site: 'mx:a', provider: '', source }], free: [], sites: [] });
+  begin('warm');
+  keys.close('mx:a warm', 'warmup', 60_000);
+  assert.deepEqual(keys.outlook('mx:a').messages, Number.POSITIVE_INFINITY);
+  begin('spare');
+  assert.ok(Number.isFinite(keys.outlook('mx:a').messages), 'as many as that source may send');
+  keys.close('mx:a spare', 'warmup', 50_000);
+  assert.deepEqual(keys.outlook('mx:a'), { messages: 0, atMs: 50_000 });
 });

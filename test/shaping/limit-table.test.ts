@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { createLimitTable, LimitSlot, WHEN_FREED } from '../../src/shaping/limit-table.ts';
+import { createLimitTable, LimitSlot, NO_CONNECTION, WHEN_FREED } from '../../src/shaping/limit-table.ts';
 import { NO_PACE, paceOf, type RateName, SPANS } from '../../src/shaping/rate.ts';
 import { random as seeded } from '../support/dice.ts';
 
@@ -17,7 +17,12 @@ function slotWith(
   const paces = Object.fromEntries(
     Object.entries(SPANS).map(([name, span]) => [name, paceOf(limits[name as RateName] ?? 0, span)]),
   ) as Record<RateName, typeof NO_PACE>;
-  slot.write({ maxConnections: limits.max_connections ?? 0, messagesPerConnection: 100, paces });
+  slot.write({
+    maxConnections: limits.max_connections ?? 0,
+    messagesPerConnection: 100,
+    isShare: false,
+    paces,
+  });
   return slot;
 }
 
@@ -106,6 +111,7 @@ test('connections are as many as allowed, and come no faster than allowed', () =
   slot.write({
     maxConnections: 1,
     messagesPerConnection: 1,
+    isShare: false,
     paces: {
       messages_per_s: NO_PACE,
       messages_per_h: NO_PACE,
@@ -162,3 +168,55 @@ test('threads that take at the same time get as many as there are, and no more',
     7,
   );
 });
+
+test('a share that moves between two brings no bursts: no span has more than both may send together', () => {
+  const random = seeded(20261202);
+  for (let round = 0; round < 100; round++) {
+    const limit = 20 + Math.floor(random() * 200);
+    const slots = [0, 1].map(() => new LimitSlot(createLimitTable(), 0));
+    const paces = { ...NO_PACES };
+    const share = (slot: LimitSlot | undefined, part: number, nowMs: number): void => {
+      paces.messages_per_s = paceOf(limit * part, SPANS.messages_per_s);
+      slot?.write({ maxConnections: 0, messagesPerConnection: 100, isShare: true, paces }, nowMs);
+    };
+    for (const slot of slots) {
+      slot.clear();
+      share(slot, 0.5, START_MS);
+      slot.beginEmpty(START_MS);
+    }
+    const went: number[] = [];
+    for (let nowMs = START_MS; nowMs < START_MS + 3000; nowMs += 5) {
+      for (const slot of slots) while (random() < 0.9 && slot.takeMessage(nowMs) === 0) went.push(nowMs);
+      if (random() > 0.1) continue;
+      const part = random() ** 3;
+      const [less, more] = random() < 0.5 ? slots : [...slots].reverse();
+      share(less, Math.max(0.02, part), nowMs);
+      share(more, Math.max(0.02, 1 - part), nowMs);
+    }
+    assert.ok(most(went, 1000) <= limit * 1.04 + 2, `round ${round}: ${most(went, 1000)} of ${limit}`);
+    assert.ok(went.length > limit, `round ${round}: ${went.length} of ${limit}`);
+  }
+});
+
+test('of the connections beyond the limit, and no others, each is to be closed by one', () => {
+  const slot = slotWith({ max_connections: 5 });
+  for (let i = 0; i < 5; i++) assert.equal(slot.takeConnection(START_MS), 0);
+  assert.equal(slot.leaves(), false);
+  const limit = (maxConnections: number): void =>
+    slot.write({ maxConnections, messagesPerConnection: 1, isShare: true, paces: NO_PACES });
+  limit(3);
+  assert.deepEqual([slot.leaves(), slot.leaves(), slot.leaves()], [true, true, false]);
+  slot.freeConnection();
+  slot.freeConnection();
+  assert.equal(slot.leaves(), false);
+  limit(NO_CONNECTION);
+  assert.equal(slot.takeConnection(START_MS), WHEN_FREED);
+  assert.equal(slot.leaves(), true);
+});
+
+const NO_PACES = {
+  messages_per_s: NO_PACE,
+  messages_per_h: NO_PACE,
+  messages_per_day: NO_PACE,
+  connections_per_min: NO_PACE,
+};

@@ -1,0 +1,36 @@
+/** Where mail goes that a source in warm-up may not send now (`warmup[].overflow_pool`). */
+import type { Config } from '../config/schema.ts';
+
+export class Overflow {
+  readonly #pools = new Map<string, Map<string, string>>();
+  readonly #members = new Map<string, readonly string[]>();
+
+  constructor({ warmup, egress }: Pick<Config, 'warmup' | 'egress'>) {
+    for (const { source, providers, overflow_pool: pool } of warmup) {
+      const ofSource = this.#pools.get(source) ?? new Map<string, string>();
+      for (const provider of providers) ofSource.set(provider, pool);
+      if (pool !== '') this.#pools.set(source, ofSource);
+    }
+    for (const { name, members } of egress.pools)
+      this.#members.set(
+        name,
+        members.map(({ source }) => source),
+      );
+  }
+
+  /** Whether any plan has such a pool. */
+  get active(): boolean {
+    return this.#pools.size > 0;
+  }
+
+  /** The pool; '' for none. */
+  poolOf(source: string, site: string, provider: string): string {
+    const pools = this.#pools.get(source);
+    return pools?.get(provider) ?? pools?.get(site) ?? pools?.get('*') ?? '';
+  }
+
+  /** The sources of that pool. */
+  sourcesOf(source: string, site: string, provider: string): readonly string[] {
+    return this.#members.get(this.poolOf(source, site, provider)) ?? [];
+  }
+}
