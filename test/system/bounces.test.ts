@@ -17,7 +17,7 @@ const relay = new RelayFixture({
   policy: { dnsbl: { zones: [] } },
   delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
   attributes: { trusted_networks: ['127.0.0.1'] },
-  return_path: { domain: 'bounce.test', secrets_file: 'return-path.keys' },
+  return_path: { domain: 'bounce.test', secrets_file: 'return-path.keys', complaints_at: ['fbl'] },
 });
 const secrets = join(relay.dataDir, 'return-path.keys');
 
