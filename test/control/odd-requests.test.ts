@@ -39,6 +39,7 @@ const REQUESTS: Record<string, Record<string, unknown>> = {
   content: { queueId: '0000000000000000', offset: 0, maxBytes: 10 },
   stats: {},
   reload: {},
+  sources: {},
   unknown_replies: {},
   shards: {},
   count: { selection: SELECTION, by: 'domain' },
