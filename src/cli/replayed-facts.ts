@@ -91,7 +91,10 @@ export class FactReader {
   ): Pick<Verdict, 'class'> & { scope: string } {
     const known = textOf(event.class) as (typeof CLASSES)[number];
     if (CLASSES.includes(known)) return { class: known, scope: textOf(event.scope) };
-    return this.#classifier.classify(refusal, provider);
+    return this.#classifier.classify(
+      refusal,
+      this.#classifier.providerFor(provider, textOf(event.peer_host)),
+    );
   }
 }
 

@@ -9,6 +9,7 @@ import { InputError, readRefusal } from '../feedback/reply-input.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { CommandLine } from './command-line.ts';
 import { type InputLine, linesOf } from './input-lines.ts';
+import type { ProviderNames } from './provider-names.ts';
 
 const CLASSIFY_HELP = `
 Reads JSON lines {"provider", "mx_host", "command", "reply"} from standard input; only "reply" must be there, its lines
@@ -63,6 +64,8 @@ export async function classifyLines(
   err: NodeJS.WritableStream,
   asTable: boolean,
 ): Promise<ExitCode> {
+  const { ProviderNames } = await import('./provider-names.ts');
+  const known = { classifier, names: new ProviderNames(classifier) };
   let block = asTable ? TITLES : '';
   let code: ExitCode = EXIT.ok;
   const flush = async (): Promise<void> => {
@@ -72,7 +75,7 @@ export async function classifyLines(
   };
   for await (const one of linesOf(input)) {
     try {
-      block += asTable ? tableLine(classified(classifier, one)) : jsonLine(classified(classifier, one));
+      block += asTable ? tableLine(classified(known, one)) : jsonLine(classified(known, one));
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       code = EXIT.dataError;
@@ -85,6 +88,11 @@ export async function classifyLines(
   return code;
 }
 
+interface Knowledge {
+  classifier: ReplyClassifier;
+  names: ProviderNames;
+}
+
 interface Classified {
   given: Record<string, unknown>;
   code: number;
@@ -93,9 +101,9 @@ interface Classified {
 }
 
 /** @throws InputError */
-function classified(classifier: ReplyClassifier, { text }: InputLine): Classified {
+function classified({ classifier, names }: Knowledge, { text }: InputLine): Classified {
   const { given, refusal, provider, mxHost } = readRefusal(text);
-  const known = classifier.knows(provider) ? provider : classifier.providerOf(mxHost);
+  const known = names.of(provider, mxHost);
   return { given, code: refusal.code, provider: known, verdict: classifier.classify(refusal, known) };
 }
 

@@ -51,7 +51,7 @@ function checkAdded(
     const unknown = list.match(/\{[^}]*\}?/g)?.find((place) => !PLACES.includes(place));
     const path = ['added_headers', 'list_id'];
     if (unknown !== undefined) problem(path, `has "${unknown}"`, `what is put in is ${PLACES.join(', ')}`);
-    else if (!/^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/i.test(list.replaceAll(/\{.*?\}/g, 'x')))
+    else if (!/^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/i.test(list.replaceAll(/\{[^{}]*\}/g, 'x')))
       problem(path, `must be a name such as {campaign}.lists.example.com, is "${list}"`);
   }
   if (address !== undefined && !isPlainAddress(address))

@@ -9,6 +9,7 @@ import type { Move } from '../mail/operator-action.ts';
 import { failKey } from '../mail/operator-keys.ts';
 import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
 import type { Selection } from './database.ts';
+import type { SelectedRow } from './select-rows.ts';
 import { parseRuns, seqsOf, seqsText } from './seq-runs.ts';
 
 /** A row of the outbox with all that its recipients take along. */
@@ -229,4 +230,19 @@ export function movableBy(move: Move): Pick<Selection, 'notDestinations' | 'rero
   if ('reroute' in move && move.reroute === null) return { rerouted: true };
   const there = 'fail' in move ? [] : [move.reroute as string];
   return { notDestinations: [`${failKey('')}*`, ...there] };
+}
+
+/** Whether all recipients of the row wait: then it moves as it is. */
+export const waitsWhole = ({ waiting, seqs }: SelectedRow): boolean =>
+  waiting === parseRuns(seqs).reduce((sum, [first, last]) => sum + last - first + 1, 0);
+
+/** By how many the rows that wait have grown, when all of these have moved as they are. @param move not each its own way. */
+export function changesTogether(rows: readonly SelectedRow[], move: Move): Map<string, number> {
+  const changes = new Map<string, number>();
+  const add = (key: string, more: number): void => void changes.set(key, (changes.get(key) ?? 0) + more);
+  for (const { destination, state } of rows) {
+    if (state !== 'HELD') add(destination, -1);
+    if (state !== 'HELD' || 'fail' in move) add(keyForAll(move, destination) as string, 1);
+  }
+  return changes;
 }

@@ -82,7 +82,8 @@ const among = (column: string, ids: readonly string[]): Condition =>
     ? { sql: '1 = 0', values: [] }
     : { sql: `${column} IN (${marksOf(ids)})`, values: [...ids] };
 
-function* rangeAfter(
+/** The messages of a slice, as a condition on a column; `next` as of a Slice. */
+export function* rangeAfter(
   { ids, recipient }: Compiled,
   { outbox }: Dialect,
   after: string,

@@ -66,9 +66,12 @@ const say = (event: LogEvent, fields: object): void => {
   });
 };
 const log: Log = { debug: say, info: say, warn: say, error: say };
-const replies = new ThreadReplies(start.replies, start.config.replies.unknown_kept, (error) => {
-  log.error('replies.rules_unusable', { error });
-});
+const replies = new ThreadReplies(
+  start.replies,
+  start.config.replies.unknown_kept,
+  (error) => log.error('replies.rules_unusable', { error }),
+  (host) => limits.providerOfHost(host),
+);
 const transcripts = new Transcripts(start.name, log, start.config);
 
 /** Kept, with its cache, over a reload that does not change the dns section. */

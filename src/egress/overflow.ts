@@ -4,23 +4,21 @@ import type { Config } from '../config/schema.ts';
 export class Overflow {
   readonly #pools = new Map<string, Map<string, string>>();
   readonly #members = new Map<string, readonly string[]>();
+  /** Whether any plan has such a pool. */
+  readonly active: boolean;
 
   constructor({ warmup, egress }: Pick<Config, 'warmup' | 'egress'>) {
+    this.active = warmup.some(({ overflow_pool }) => overflow_pool !== '');
     for (const { source, providers, overflow_pool: pool } of warmup) {
       const ofSource = this.#pools.get(source) ?? new Map<string, string>();
       for (const provider of providers) ofSource.set(provider, pool);
-      if (pool !== '') this.#pools.set(source, ofSource);
+      this.#pools.set(source, ofSource);
     }
     for (const { name, members } of egress.pools)
       this.#members.set(
         name,
         members.map(({ source }) => source),
       );
-  }
-
-  /** Whether any plan has such a pool. */
-  get active(): boolean {
-    return this.#pools.size > 0;
   }
 
   /** The pool; '' for none. */

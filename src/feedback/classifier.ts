@@ -94,6 +94,11 @@ export class ReplyClassifier {
     }
   }
 
+  /** @param named what the shaping data call the provider of the host. It counts where rules know that name; else the end of the host's. */
+  providerFor(named: string, mxHost: string): string {
+    return this.knows(named) ? named : this.providerOf(mxHost);
+  }
+
   /** Whether a host or a rule is said to be this provider's. */
   knows(provider: string): boolean {
     return provider !== '' && this.#known.has(provider);

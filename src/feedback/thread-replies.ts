@@ -17,11 +17,21 @@ export class ThreadReplies {
   /** Whether rules came since it was made. */
   #isStale = true;
   readonly #failed: (error: unknown) => void;
+  readonly #providerOf: (host: string) => string;
   readonly #unknown: UnknownReplies;
   readonly #counted = new WeakSet<PeerReply>();
 
-  /** @param failed is told when the rules are wrong. */
-  constructor(texts: readonly RulesText[], kept: number, failed: (error: unknown) => void) {
+  /**
+   * @param failed is told when the rules are wrong.
+   * @param providerOf what the shaping data call the provider of a host; '' for none.
+   */
+  constructor(
+    texts: readonly RulesText[],
+    kept: number,
+    failed: (error: unknown) => void,
+    providerOf: (host: string) => string = () => '',
+  ) {
+    this.#providerOf = providerOf;
     this.#texts = texts;
     this.#failed = failed;
     this.#unknown = new UnknownReplies(kept);
@@ -38,7 +48,8 @@ export class ThreadReplies {
   /** What a 4xx or 5xx of a host means. */
   classify(reply: PeerReply): Verdict {
     const classifier = this.#current();
-    const provider = classifier.providerOf(reply.peer.host);
+    const { host } = reply.peer;
+    const provider = classifier.providerFor(this.#providerOf(host), host);
     const verdict = classifier.classify(reply, provider);
     // A session may ask of one reply several times.
     if (verdict.class === 'unknown' && !this.#counted.has(reply)) {

@@ -55,7 +55,7 @@ export function lintMessage(bytes: Buffer, findings: Findings): MessageFacts {
   if (messageId !== undefined && !/^<[^\s<>@]+@[^\s<>@]+>$/.test(messageId))
     findings.error('header', 'Message-ID is none: it must be <text@domain>');
   const [date] = values('Date');
-  if (date !== undefined && Number.isNaN(Date.parse(date.replace(/\(.*\)$/, ''))))
+  if (date !== undefined && Number.isNaN(Date.parse(date.replace(/\([^()]*\)$/, ''))))
     findings.error('header', 'Date is none');
   if (values('Subject').length === 0) findings.warning('header', 'Subject is missing');
   lintUnsubscribe(values('List-Unsubscribe'), values('List-Unsubscribe-Post'), findings);
@@ -83,7 +83,7 @@ function lintUnsubscribe(list: string[], post: string[], findings: Findings): vo
     findings.warning('one_click', 'there is no List-Unsubscribe: bulk mail needs it at Google and Yahoo');
     return;
   }
-  const links = [...given.matchAll(/<\s*([^<>\s]*)\s*>/g)].map(([, link]) => link as string);
+  const links = [...given.matchAll(/<\s*([^<>\s]+)\s*>/g)].map(([, link]) => link as string);
   if (links.length === 0) findings.error('one_click', 'List-Unsubscribe has no <link>');
   const web = links.filter((link) => /^https?:/i.test(link));
   const insecure = web.find((link) => !/^https:/i.test(link));

@@ -48,6 +48,7 @@ import { relayControl } from './control.ts';
 import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { RelaySources } from './egress.ts';
+import { RelayExplain } from './explain.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
 import { Learning } from './learning.ts';
@@ -323,6 +324,13 @@ export class Stages {
       log,
       forget: (job) => this.suspensions.forget(job),
     };
+    const explain = new RelayExplain({
+      current: () => this.config,
+      shaping: this.shaping,
+      learning: this.learning,
+      siteOf: (destination) => this.scheduler.standing(destination).site,
+      isPresent: (source) => this.sources.checks.standing(source)?.present !== false,
+    });
     this.control = relayControl(
       this.queue,
       this.scheduler,
@@ -335,6 +343,7 @@ export class Stages {
       () => this.config.replies.unknown_kept,
       () => this.#holds(),
       () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
+      (entries) => explain.explain(entries),
     );
   }
 

@@ -120,7 +120,7 @@ const READ: Record<HeaderAttribute, (value: string, nowMs: number) => Read> = {
     return isMailClass(name) ? { class: name } : { fault: `must be one of ${MAIL_CLASSES.join(', ')}` };
   },
   metadata(value) {
-    const metadata = metadataOf(value);
+    const metadata = metadataOf(decodeWords(value));
     return metadata === null
       ? { fault: `must be a JSON object of at most ${MAX_METADATA_BYTES} octets` }
       : { metadata };

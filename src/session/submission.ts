@@ -101,7 +101,7 @@ const labelOf = (text: string): string =>
     .replaceAll(/[^a-z0-9-]+/g, '-')
     .replace(/^-+/, '')
     .slice(0, 63)
-    .replace(/-+$/, '');
+    .replace(/(?<!-)-+$/, '');
 
 /** RFC 9477 §3.1: the signature of the author's domain vouches for an address there, or below. */
 const isBelow = (domain: string, author: string): boolean =>

@@ -57,6 +57,11 @@ export class ThreadLimits {
     return this.#sites.of(domain, hosts);
   }
 
+  /** The provider that the name of an MX host belongs to; '' for none. */
+  providerOfHost(host: string): string {
+    return this.#sites.providers.ofHost(host)?.name ?? '';
+  }
+
   /** What the data say of a site, as plain limits. */
   dataOf({ provider }: Site): { limits: Limits; total: Totals } {
     return this.#providers.get(provider) ?? this.#data;

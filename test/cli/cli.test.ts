@@ -342,6 +342,28 @@ test('a fault of the program itself ends with 70, a disk that is full with 74', 
   for (const one of [70, 74]) provoked.add(one);
 });
 
+test('lint ends with 1 for warnings and 2 for errors', async (t) => {
+  const dir = folder(t);
+  const message = (name: string, text: string): string => {
+    const path = join(dir, name);
+    writeFileSync(path, text);
+    return path;
+  };
+  const whole = [
+    'From: a@x.test',
+    'Date: Tue, 1 Dec 2026 06:00:00 +0000',
+    'Message-ID: <a@x.test>',
+    'Subject: s',
+    '',
+    'x',
+    '',
+  ];
+  const odd = await protorelay('lint', '--offline', message('odd.eml', whole.slice(1).join('\r\n')));
+  assert.equal(odd.code, 2, odd.stdout);
+  const plain = await protorelay('lint', '--offline', message('plain.eml', whole.join('\r\n')));
+  assert.equal(plain.code, 1, plain.stdout);
+});
+
 test('every exit code of docs/exit-codes.md was provoked above, and no other', () => {
   const page = readFileSync(join(root, 'docs/exit-codes.md'), 'utf8');
   const documented = [...page.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));

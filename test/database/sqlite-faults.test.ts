@@ -137,7 +137,17 @@ describe('sqlite at start', () => {
     const names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").all();
     assert.deepEqual(
       names.map((row) => row.name),
-      ['attachments', 'content', 'mail_headers', 'mail_outbox', 'mail_recipients', 'mails', 'relay_state'],
+      [
+        'attachments',
+        'content',
+        'mail_headers',
+        'mail_outbox',
+        'mail_recipients',
+        'mails',
+        'relay_state',
+        'sqlite_sequence',
+        'suppressions',
+      ],
     );
     db.close();
   });

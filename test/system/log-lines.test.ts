@@ -92,6 +92,7 @@ test('a start, a shard and Redis that go and return, a process that dies, and th
   await relay.start();
   await until(() => count('scheduler.redis_up') === 2, 'both use Redis');
   over({
+    'info suppression.filter_made 0': 1,
     'info relay.starting': 1,
     'info supervisor.starting': 1,
     'info policy.redis_up': 1,

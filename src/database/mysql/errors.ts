@@ -8,6 +8,7 @@ const RETRY = new Set([
 ]);
 /** Lock wait timeout: the transaction that has the row may hang, and keep it for longer. */
 const LOCKED = 1205;
+const DUPLICATE = 1062;
 const DISK_FULL = new Set([1021, 1114]);
 /** This connection is of no use: the server is read-only, or we lacked rights when the connection was made. */
 const UNFIT = new Set([
@@ -70,6 +71,11 @@ export function isRetryable(error: unknown): boolean {
   return RETRY.has(errnoOf(error));
 }
 
+/** A row with that key is there already. */
+export function isDuplicate(error: unknown): boolean {
+  return errnoOf(error) === DUPLICATE;
+}
+
 /** A statement waited for too long for a row that another transaction has; it did nothing. */
 export function isLocked(error: unknown): boolean {
   return errnoOf(error) === LOCKED;
@@ -91,6 +97,11 @@ export function isLost(error: unknown): boolean {
   const { fatal, code } = (error ?? {}) as ServerError;
   const errno = errnoOf(error);
   return fatal === true || errno < 0 || errno >= CONNECTOR_ERRORS || /^E[A-Z]+$/.test(String(code));
+}
+
+/** Rows that a statement was to change are others by now than those that were locked: it must be undone. */
+export class RowsChanged extends Error {
+  override name = 'RowsChanged';
 }
 
 /** We gave up on a connection that did not answer in time. */

@@ -2,8 +2,11 @@
 import type { Connection } from 'mariadb';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
+import { failKey } from '../../mail/operator-keys.ts';
+import { FAILED_BY_OPERATOR } from '../../mail/outcome.ts';
 import {
   changeOf,
+  changesTogether,
   configuredKey,
   keyForAll,
   type MovedRecipient,
@@ -13,10 +16,13 @@ import {
   OUTBOX_ROW,
   type OutboxRow,
   outboxValues,
+  waitsWhole,
 } from '../moving.ts';
 import type { SelectedRow } from '../select-rows.ts';
 import { parseRuns, seqsOf } from '../seq-runs.ts';
+import { RowsChanged } from './errors.ts';
 import { bulk } from './insert.ts';
+import type { LockedRows } from './lock-rows.ts';
 import { BY_KEY, selectIn } from './sql.ts';
 
 /** Recipients of messages, by id and number. */
@@ -42,6 +48,35 @@ export function recipientsIn(
   recipients: ReadonlyMap<number, MovedRecipient>,
 ): MovedRecipient[] {
   return seqsOf(parseRuns(seqs)).flatMap((seq) => recipients.get(seq) ?? []);
+}
+
+const FAIL_SET =
+  "destination = CONCAT(?, destination), state = 'PENDING', due_at = ?, reason = ?, detail = ?, operator_text = ?";
+const REROUTE_SET = "destination = ?, due_at = IF(state = 'HELD', due_at, ?)";
+
+/**
+ * Does an operator's move of all locked rows of a slice with one statement, where they move as they are.
+ * @returns as `moveRows`; null: they do not, and nothing was done. @throws the server's error when a message has a row there.
+ */
+export async function moveTogether(
+  connection: Connection,
+  { rows, condition, taken }: LockedRows,
+  move: Move,
+  nowMs: number,
+): Promise<Map<string, number> | null> {
+  const ours = rows.filter(({ state }) => state !== 'SENDING');
+  const isOne = 'fail' in move || new Set(ours.map(({ id }) => id)).size === ours.length;
+  const to = 'fail' in move ? failKey('') : move.reroute;
+  // Where it changes the key, a statement waits for each row that it looks at.
+  if (taken > 0 || condition === null || to === null || !isOne || !ours.every(waitsWhole)) return null;
+  if (ours.length === 0) return new Map();
+  const said = 'fail' in move ? [FAILED_BY_OPERATOR, move.fail, move.fail] : [];
+  const { affectedRows } = await connection.query<{ affectedRows: number }>(
+    `UPDATE mail_outbox o ${BY_KEY} SET ${'fail' in move ? FAIL_SET : REROUTE_SET} WHERE ${condition.sql}`,
+    [to, nowMs, ...said, ...condition.values],
+  );
+  if (affectedRows !== ours.length) throw new RowsChanged();
+  return changesTogether(ours, move);
 }
 
 /**

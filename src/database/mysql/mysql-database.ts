@@ -5,9 +5,11 @@
  */
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
+import { steadyMs } from '../../base/steady.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import { type ActionName, nameOf } from '../../mail/operator-action.ts';
 import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuppressionAnswer, SuppressionAsk } from '../../mail/suppression.ts';
@@ -37,12 +39,13 @@ import type {
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
+import { Pace, type PaceOptions } from '../pace.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import type { ListSlice } from '../select-rows.ts';
 import type { OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { statsSlice } from './count.ts';
-import { isLocked, isLost, mysqlError } from './errors.ts';
+import { isDuplicate, isLocked, isLost, mysqlError, RowsChanged } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
 import { backlog, countSlice, linesSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
@@ -50,7 +53,8 @@ import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unle
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
 import { enroll, fateOf, newestQueueId, probe, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
 import { ObjectCollector } from './objects.ts';
-import { failedPart, operateSlice, purgeMails, unreferenced } from './operate.ts';
+import { operateSlice } from './operate.ts';
+import { failedPart, purgeMails, unreferenced } from './purge.ts';
 import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
@@ -63,14 +67,14 @@ import { withdraw } from './withdraw.ts';
 /** Pause before a row is tried again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
 
-/** How many rows a transaction of an action looks at. */
-const SLICE_ROWS = 1000;
+/** Mail does not wait for what others have locked, only for the server's time. */
+const PACE: PaceOptions = { targetMs: 150, leastRows: 1000 };
 /**
  * An action that waited for a lock in vain takes on a tenth, and so on: the fewer rows, the less it meets of what others do. With this
  * many tries it outlasts the locks of a node that hangs.
  */
 const LOCKED_SHARE = 10;
-const LOCKED_TRIES = 8;
+const SLICE_TRIES = 8;
 
 export interface MysqlOptions extends KeepTimes {
   /** The name of this queue in storage that several share: made once, kept with the queue. */
@@ -95,6 +99,7 @@ export class MysqlDatabase implements QueueDatabase {
   readonly #arena: Arena;
   readonly #options: MysqlOptions;
   readonly #objects: ObjectCollector;
+  readonly #paces = new Map<ActionName, Pace>();
   #operations = 0;
 
   /** @param transactions is closed with this database; the storage is not. */
@@ -401,17 +406,33 @@ export class MysqlDatabase implements QueueDatabase {
     const number = ++this.#operations;
     const name = this.#name(`operate-${number}`, `${number}`, nowMs, () => null);
     const { routes } = this.#options;
-    for (let most = SLICE_ROWS, tries = 1; ; most = Math.ceil(most / LOCKED_SHARE), tries++)
+    const pace = this.#paceOf(action);
+    for (let most = pace.rows, byEntry = false, tries = 1; ; tries++) {
+      const began = steadyMs();
       try {
         const { slice, erased } = await this.#transactions.run(
-          (connection) => operateSlice(connection, action, selection, nowMs, after, routes, most),
+          (connection) =>
+            operateSlice(connection, { action, selection, nowMs, after, most, byEntry }, routes),
           name,
         );
+        if (slice.next !== null && selection.ids === undefined) pace.took(steadyMs() - began);
         this.#objects.add(erased.map(({ object }) => object));
         return slice;
       } catch (error) {
-        if (!isLocked(error) || tries === LOCKED_TRIES) throw this.#mapped(error);
+        const isMet = isLocked(error);
+        const changed = error instanceof RowsChanged || isDuplicate(error);
+        if (!(isMet || changed) || tries === SLICE_TRIES) throw this.#mapped(error);
+        if (isMet) most = Math.ceil(most / LOCKED_SHARE);
+        byEntry = true;
       }
+    }
+  }
+
+  #paceOf(action: OperateAction): Pace {
+    const name = nameOf(action);
+    const pace = this.#paces.get(name) ?? new Pace(PACE);
+    this.#paces.set(name, pace);
+    return pace;
   }
 
   async ping(): Promise<void> {

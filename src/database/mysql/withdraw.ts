@@ -6,7 +6,7 @@
 import type { Connection } from 'mariadb';
 import { Removals } from '../removals.ts';
 import type { SelectedRow } from '../select-rows.ts';
-import { removeRows } from './operate.ts';
+import { removeRows } from './remove.ts';
 import { BY_KEY, type MailFacts, selectIn } from './sql.ts';
 
 interface Row extends Omit<SelectedRow, 'some'> {

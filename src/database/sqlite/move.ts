@@ -7,6 +7,7 @@ import { FAILED_BY_OPERATOR } from '../../mail/outcome.ts';
 import {
   changeOf,
   changesOf,
+  changesTogether,
   configuredKey,
   keyForAll,
   type MovedRecipient,
@@ -24,10 +25,6 @@ import { parseRuns, seqsOf } from '../seq-runs.ts';
 const FAIL_SET =
   "destination = ? || o.destination, state = 'PENDING', due_at = ?, reason = ?, detail = ?, operator_text = ?";
 const REROUTE_SET = "destination = ?, due_at = iif(o.state = 'HELD', o.due_at, ?)";
-
-/** Whether all recipients of the row wait: then it moves as it is. */
-export const waitsWhole = ({ waiting, seqs }: SelectedRow): boolean =>
-  waiting === parseRuns(seqs).reduce((sum, [first, last]) => sum + last - first + 1, 0);
 
 export class Mover {
   readonly #db: DatabaseSync;
@@ -149,15 +146,4 @@ export class Mover {
     if (opened !== 0 || failed) this.#mail.run(opened, failed ? 1 : 0, row.id);
     return rows.changes;
   }
-}
-
-/** By how many the rows that wait have grown, when all of these have moved. */
-function changesTogether(rows: readonly SelectedRow[], move: Move): Map<string, number> {
-  const changes = new Map<string, number>();
-  const add = (key: string, more: number): void => void changes.set(key, (changes.get(key) ?? 0) + more);
-  for (const { destination, state } of rows) {
-    if (state !== 'HELD') add(destination, -1);
-    if (state !== 'HELD' || 'fail' in move) add(keyForAll(move, destination) as string, 1);
-  }
-  return changes;
 }

@@ -7,6 +7,7 @@ import { type ActionName, type Move, nameOf } from '../../mail/operator-action.t
 import { meansRecipients } from '../../mail/selection.ts';
 import type { Band } from '../bands.ts';
 import type { OperateAction, Selection } from '../database.ts';
+import { waitsWhole } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Pace } from '../pace.ts';
 import { Removals } from '../removals.ts';
@@ -22,7 +23,7 @@ import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
-import { Mover, waitsWhole } from './move.ts';
+import { Mover } from './move.ts';
 
 /** What an action sets in rows; values are `now`, where there is one. */
 const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {

@@ -13,6 +13,10 @@ export function translated(sql: string): string[] {
     ];
   return [
     sql
+      .replace(
+        /^SELECT TABLE_ROWS AS `rows` FROM information_schema\.TABLES[\s\S]*'(\w+)'$/,
+        'SELECT count(*) AS `rows` FROM $1',
+      )
       .replaceAll(/FORCE INDEX \(\w+\)/g, '')
       .replaceAll(/\bFOR UPDATE\b(\s+SKIP LOCKED)?/g, '')
       .replaceAll('STRAIGHT_JOIN', 'JOIN')
@@ -39,6 +43,8 @@ export function translatedScript(script: string): string {
     // Lengths mean nothing to it.
     .replaceAll(/ALTER TABLE \w+ MODIFY [^;]*;/g, '')
     .replaceAll(/\bENUM\([^)]*\)/g, 'TEXT')
+    .replaceAll(/ COLLATE utf8mb4_bin\b/g, '')
+    .replaceAll(/JSON_UNQUOTE\((JSON_EXTRACT\([^)]*\))\)/g, '$1')
     .replaceAll(/\)\s*ENGINE=[^;]*/g, ')')
     .replaceAll(/CREATE TABLE IF NOT EXISTS (\w+) \(([\s\S]*?)\n\)/g, (_, table: string, body: string) => {
       const lines = body.replaceAll(
