@@ -16,6 +16,7 @@ import { newProgram } from './cli/program.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
+import { addRoute } from './cli/route.ts';
 import { addShaping } from './cli/shaping.ts';
 import { addSources } from './cli/source.ts';
 import { addStatus } from './cli/status.ts';
@@ -42,6 +43,7 @@ const GROUPS = [
   addReplies,
   addShaping,
   addSources,
+  addRoute,
   addWarmUp,
   addLint,
   addTls,

@@ -29,7 +29,7 @@ import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-o
 import { addSelecting, isEmpty, type SelectingOptions, selectionOf } from './selecting.ts';
 import { formatStats } from './stats-text.ts';
 import { verdictsOn } from './stored-verdicts.ts';
-import { whyMail, whyText } from './why.ts';
+import { sayWhyOf, selectionMeant, whyMail, whyText } from './why.ts';
 
 export function addQueue(program: Command, line: CommandLine): void {
   const queue = program.command('queue').description('look into the queue and change it').helpCommand(false);
@@ -63,10 +63,22 @@ export function addQueue(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action((id: string, { json }) => onQueue(line, (source, output) => showMail(source, id, json, output)));
   queue
-    .command('why <id>')
-    .description('what keeps each entry of a message in the queue')
+    .command('why <id|recipient|domain>')
+    .description('what keeps each entry of a message, or of mail to a recipient or domain, in the queue')
+    .option(
+      '--limit <messages>',
+      'messages to a recipient or domain looked at, the oldest first',
+      wholeNumber,
+      20,
+    )
     .option('--json', 'print JSON', false)
-    .action((id: string, { json }) => onQueue(line, (source, output) => sayWhy(source, id, json, output)));
+    .action((what: string, { json, limit }) =>
+      onQueue(line, (source, output) => {
+        const meant = selectionMeant(what);
+        if (meant === null) return sayWhy(source, what, json, output);
+        return sayWhyOf(source, what, meant, { json, limit }, output);
+      }),
+    );
   queue
     .command('cat <id>')
     .description('trace and content, byte for byte')

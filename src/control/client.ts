@@ -5,6 +5,7 @@ import { EXIT_OF_ERROR } from '../base/exit-codes.ts';
 import type { MailDetail, Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { SourceReport } from '../egress/source-report.ts';
+import { type AskedEntry, type Explained, MAX_ASKED } from '../mail/blocker.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -132,6 +133,16 @@ export class ControlClient implements QueueReader {
 
   standing(destinations: string[]): Promise<Standing> {
     return this.#call('standing', { destinations }) as Promise<Standing>;
+  }
+
+  /** What limits these entries, and keeps them. */
+  async explain(entries: readonly AskedEntry[]): Promise<Explained[]> {
+    const all: Explained[] = [];
+    for (let i = 0; i < entries.length; i += MAX_ASKED) {
+      const asked = { entries: entries.slice(i, i + MAX_ASKED) };
+      all.push(...((await this.#call('explain', asked)) as Explained[]));
+    }
+    return all;
   }
 
   unknownReplies(): Promise<UnknownReply[]> {

@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import type { Missing, OperateAction, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { MAX_ASKED } from '../mail/blocker.ts';
 import { isFailText, viaKey } from '../mail/operator-keys.ts';
 import { COUNT_KEYS } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
@@ -38,6 +39,18 @@ const cursor = z
   .refine((text) => /^(?:\w{0,64}|\{.*\})$/.test(text));
 const texts = z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_VALUES).optional();
 const count = z.int().min(0).optional();
+const value = z.string().max(MAX_VALUE_LENGTH);
+/** What `queue why` and `route` ask about. */
+const askedEntry = z.strictObject({
+  queueId: z.string().max(64),
+  destination: value,
+  sender: value,
+  tenant: value,
+  campaign: value,
+  class: value,
+  pool: value,
+  site: z.strictObject({ key: value, provider: value }).optional(),
+});
 /** What an operator may select by. */
 const selection = z
   .strictObject({
@@ -151,6 +164,11 @@ export const requestSchema = z.discriminatedUnion('method', [
     id,
     method: z.literal('standing'),
     params: z.strictObject({ destinations: z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_STANDINGS) }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('explain'),
+    params: z.strictObject({ entries: z.array(askedEntry).max(MAX_ASKED) }),
   }),
   z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
   z.strictObject({

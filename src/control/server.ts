@@ -212,6 +212,8 @@ export class ControlServer {
         return bansOf(target).delete(request.params.network);
       case 'standing':
         return (await target.standing?.(request.params.destinations)) ?? mergeStandings([]);
+      case 'explain':
+        return (await target.explain?.(request.params.entries)) ?? [];
       case 'suspensions':
         return suspensionsOf(target).list();
       case 'suspend':

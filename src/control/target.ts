@@ -3,6 +3,7 @@ import type { MailDetail, Missing, OperateAction, QueueFilter, Selection } from 
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
@@ -111,6 +112,8 @@ export interface ControlTarget extends QueueReader {
   suspensions?: SuspensionBook;
   /** What keeps mail for these destinations from going, as far as the relay knows. */
   standing?(destinations: string[]): Standing | Promise<Standing>;
+  /** What limits these entries, and keeps them, as far as the relay knows. */
+  explain?(entries: AskedEntry[]): Explained[] | Promise<Explained[]>;
   /** Refusals that no rule knew, the most frequent first. */
   unknownReplies?(): Promise<UnknownReply[]>;
 }

@@ -34,6 +34,8 @@ export class RelayAdaptive {
   readonly #set = new Map<string, LearnedLimit>();
   readonly #gates = new Map<string, Gate>();
   #gatesChanged = false;
+  /** What changed limits last, by key; times of day. */
+  readonly #changes = new Map<string, { cause: string; atMs: number }>();
 
   constructor(setup: RelayAdaptiveSetup) {
     const { config, limits, log } = setup;
@@ -111,6 +113,15 @@ export class RelayAdaptive {
     this.#postGates();
   }
 
+  /** Where a limit comes from. @param scope and value: of a gate, or `source` and its name. */
+  says(scope: LimitKey['scope'], value: string, site: string): { setBy: string; sinceMs: number | null } {
+    const key: LimitKey = { scope, value, site };
+    const reply = this.#controller.replyOf(key);
+    const { cause, atMs } = this.#changes.get(keyText(key)) ?? { cause: '', atMs: null };
+    const how = cause === '' ? 'adaptive' : `adaptive, ${cause}`;
+    return { setBy: reply === '' ? how : `${how}: ${reply}`, sinceMs: atMs };
+  }
+
   async close(): Promise<void> {
     if (this.#controller.limited > 0 || this.#file.written) await this.#file.close();
   }
@@ -163,6 +174,9 @@ export class RelayAdaptive {
   #changed({ key, before, now, cause, reply, refusals }: LimitChange): void {
     this.#file.changed();
     const { scope, value, site } = key;
+    if (cause === 'forgotten' || (now.phase === 'free' && !Number.isFinite(now.connections)))
+      this.#changes.delete(keyText(key));
+    else this.#changes.set(keyText(key), { cause, atMs: timeOfDayMs(steadyMs()) });
     const isObserved = this.#config.adaptive.mode === 'observe';
     const closedUntil =
       now.closedUntilMs > 0 ? new Date(timeOfDayMs(now.closedUntilMs)).toISOString() : undefined;

@@ -45,6 +45,7 @@ export function relayControl(
   /** What keeps all mail in the queue. */
   holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
   sources: () => SourceReport[],
+  explain: NonNullable<ControlTarget['explain']>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -60,6 +61,7 @@ export function relayControl(
       destinations: destinations.map((destination) => scheduler.standing(destination)),
     }),
     sources,
+    explain,
     unknownReplies: async () => mergeUnknown(await deliveries.unknownReplies(), unknownKept()),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,

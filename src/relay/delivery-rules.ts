@@ -94,6 +94,15 @@ export class RelayRules {
     this.tick();
   }
 
+  /** The rules that hold a source at a site. */
+  says(source: string, site: string): string {
+    const names = [...this.#holds.all()]
+      .filter((hold) => hold.site === site)
+      .filter(({ target, value }) => target === 'provider' || (target === 'source' && value === source))
+      .map(({ rule }) => `rule ${rule}`);
+    return names.length === 0 ? 'rules' : [...new Set(names)].join(', ');
+  }
+
   async close(): Promise<void> {
     if (this.#file.written) await this.#file.close();
   }

@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import type { PoolMove } from '../egress/pool-moves.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
+import type { Said } from '../shaping/explained.ts';
 import type { LimitKey } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
 import { RelayAdaptive } from './adaptive.ts';
@@ -36,10 +37,12 @@ export class Learning {
   readonly #adaptive: RelayAdaptive;
   readonly #rules: RelayRules;
   readonly #warmUp: RelayWarmUp;
+  readonly #limits: SiteLimits;
   #timer: NodeJS.Timeout | null = null;
 
   constructor({ config, place, log, events, shaping, postGates, postMoves, threads }: LearningSetup) {
     const limits = new SiteLimits(shaping.keys, threads, postGates);
+    this.#limits = limits;
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive(setup);
     this.#rules = new RelayRules({ ...setup, moves: postMoves });
@@ -65,6 +68,25 @@ export class Learning {
     this.#adaptive.begins(source, site);
     this.#rules.begins(source, site);
     this.#warmUp.begins(source, site, provider);
+  }
+
+  /** Who set what `by` set for a source at a site. */
+  says(by: string, source: string, site: string): Said {
+    if (by === 'adaptive') return { ...this.#adaptive.says('source', source, site), counts: null };
+    if (by === 'operator') return { setBy: this.#rules.says(source, site), sinceMs: null, counts: null };
+    if (by !== 'warmup') return { setBy: by, sinceMs: null, counts: null };
+    const { setBy, limit, used } = this.#warmUp.says(source, site);
+    return { setBy, sinceMs: null, counts: limit === null || used === null ? null : { limit, used } };
+  }
+
+  /** What keeps mail of a tenant, campaign or sender's domain from a site. */
+  gatesAt(site: string): { gate: Gate; setBy: string; sinceMs: number | null }[] {
+    return this.#limits.gatesAt(site).map((gate) => {
+      const { by, kind, value } = gate;
+      // Campaigns are no scope of replies: only rules hold them.
+      if (by !== 'adaptive' || kind === 'campaign') return { gate, setBy: by, sinceMs: null };
+      return { gate, ...this.#adaptive.says(kind, value, site) };
+    });
   }
 
   reconfigure(config: Config): void {

@@ -43,6 +43,11 @@ export class SiteLimits implements LimitAccess {
     this.#keys.close(name, by, closedUntilMs);
   }
 
+  /** The gates of a site, with the rates of the process. */
+  gatesAt(site: string): Gate[] {
+    return [...this.#gates.values()].flat().filter((gate) => gate.site === site);
+  }
+
   gates(by: LimitSetter, gates: readonly Gate[]): void {
     const before = this.#gates.get(by) ?? [];
     if (before.length === 0 && gates.length === 0) return;

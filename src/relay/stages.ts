@@ -48,6 +48,7 @@ import { relayControl } from './control.ts';
 import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { RelaySources } from './egress.ts';
+import { RelayExplain } from './explain.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
 import { Learning } from './learning.ts';
@@ -55,6 +56,7 @@ import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
 import { onlyPlace, threadCount } from './place.ts';
 import { RelayReplies } from './replies.ts';
+import { RelayReports } from './reports.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
@@ -108,6 +110,7 @@ export class Stages {
   readonly stsRefresh: StsRefresh | null;
   readonly sources: RelaySources;
   readonly signing: RelaySigning;
+  readonly reports: RelayReports;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
@@ -259,6 +262,7 @@ export class Stages {
       closedPeers: (peers) => this.listener?.closedPeers(peers),
       users: (users) => this.queue.shardsOfUsers(users),
       suppressed: (target) => this.suppression.isSuppressed(target),
+      report: (thread, came) => this.reports.take(thread, came),
       failed: threadFailed,
     });
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
@@ -286,6 +290,18 @@ export class Stages {
       aside,
       current: () => this.config,
       tell: (table) => this.deliveries.postAll({ type: 'signing', table }),
+    });
+    this.reports = new RelayReports({
+      log: this.log,
+      events: this.events,
+      suppression: this.suppression,
+      texts: () => this.replies.texts,
+      current: () => this.config,
+      tell: (keys) => {
+        this.sessions.postAll({ type: 'return-paths', keys });
+        this.deliveries.postAll({ type: 'return-paths', keys });
+      },
+      verdict: (thread, ticket, verdict) => this.sessions.verdict(thread, ticket, verdict),
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
@@ -323,6 +339,13 @@ export class Stages {
       log,
       forget: (job) => this.suspensions.forget(job),
     };
+    const explain = new RelayExplain({
+      current: () => this.config,
+      shaping: this.shaping,
+      learning: this.learning,
+      siteOf: (destination) => this.scheduler.standing(destination).site,
+      isPresent: (source) => this.sources.checks.standing(source)?.present !== false,
+    });
     this.control = relayControl(
       this.queue,
       this.scheduler,
@@ -335,6 +358,7 @@ export class Stages {
       () => this.config.replies.unknown_kept,
       () => this.#holds(),
       () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
+      (entries) => explain.explain(entries),
     );
   }
 

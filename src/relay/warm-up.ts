@@ -68,6 +68,18 @@ export class RelayWarmUp {
     for (const { source, site, provider } of this.#setup.limits.keys()) this.begins(source, site, provider);
   }
 
+  /** Where its limit comes from, with what the day allows and what has gone. */
+  says(source: string, site: string): { setBy: string; limit: number | null; used: number | null } {
+    const one = this.#warmUps.standing(source, site);
+    if (one === null) return { setBy: 'warmup', limit: null, used: null };
+    const plan = `warmup of ${one.provider}, step ${one.step}`;
+    return {
+      setBy: one.paused === '' ? `${plan}, ${one.state}` : `${plan}, paused: ${one.paused}`,
+      limit: Number.isFinite(one.planned) ? one.planned : null,
+      used: one.used,
+    };
+  }
+
   close(): Promise<void> {
     return this.#warmUps.close();
   }

@@ -45,6 +45,18 @@ interface Entry {
   users: Set<number>;
 }
 
+/** All that is said of a key, for operators. */
+export interface KeyStanding {
+  data: Limits;
+  caps: readonly (readonly [by: string, cap: Cap])[];
+  /** Steady times. */
+  closed: readonly (readonly [by: ClosedReason, untilMs: number])[];
+  /** null: nothing goes by it now. */
+  slot: LimitSlot | null;
+  /** What of the data this process may use. */
+  share: Share;
+}
+
 /** How far ahead the scheduler looks when it hands over mail. */
 const AHEAD_MS = 1000;
 
@@ -127,6 +139,21 @@ export class LimitKeys {
 
   entries(): Iterable<[name: string, entry: Readonly<Pick<Entry, 'key' | 'slot'>>]> {
     return this.#entries;
+  }
+
+  standing(key: LimitKey): KeyStanding {
+    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
+    const name = limitKeyText(key);
+    const slot = this.#entries.get(name)?.slot ?? null;
+    const closed = new Map(this.#closed.get(name));
+    if (slot !== null && !closed.has(slot.closedBy)) closed.set(slot.closedBy, slot.closedUntilMs);
+    return {
+      data: key.source === null ? total : limits,
+      caps: [...(this.#caps.get(name) ?? [])],
+      closed: [...closed],
+      slot,
+      share: this.#ports.share(key),
+    };
   }
 
   /** What the data say of a key, for all processes together. */

@@ -239,6 +239,22 @@ export class LimitSlot {
     return Number(Atomics.load(this.#longs, NEXT + RATE_NAMES.indexOf(name)));
   }
 
+  /** How much of a rate has not run down, and until when it lets nothing through, in steady time; 0: it does. */
+  usage(name: RateName, nowMs: number): { used: number; untilMs: number } {
+    const i = RATE_NAMES.indexOf(name);
+    const [stepUs, slackUs] = [
+      this.#reals[PACES + 2 * i] as number,
+      this.#reals[PACES + 2 * i + 1] as number,
+    ];
+    if (stepUs === 0) return { used: 0, untilMs: 0 };
+    const nextUs = this.#nextUs(i, nowMs);
+    const isUsedUp = nextUs - nowMs * 1000 > slackUs;
+    return {
+      used: Math.ceil((nextUs - nowMs * 1000) / stepUs),
+      untilMs: isUsedUp ? Math.max(nowMs + 1, Math.ceil((nextUs - slackUs) / 1000)) : 0,
+    };
+  }
+
   setNextUs(name: RateName, atUs: number): void {
     Atomics.store(this.#longs, NEXT + RATE_NAMES.indexOf(name), BigInt(Math.round(atUs)));
   }

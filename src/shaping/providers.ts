@@ -4,6 +4,12 @@
  */
 import type { Provider } from './shaping-data.ts';
 
+/** The list of a provider, and the name in it, that somebody belongs to it by. */
+export interface Match {
+  list: keyof Provider['match'];
+  name: string;
+}
+
 export class Providers {
   readonly #suffixes = new Map<string, Provider>();
   readonly #hosts = new Map<string, Provider>();
@@ -38,5 +44,17 @@ export class Providers {
     const provider = first === undefined ? null : this.ofHost(first);
     if (provider !== null && others.every((host) => this.ofHost(host) === provider)) return provider;
     return this.#domains.get(domain) ?? null;
+  }
+
+  /** What `of` goes by. */
+  matchOf(best: readonly string[], domain: string): Match | null {
+    const provider = this.of(best, domain);
+    if (provider === null) return null;
+    const [host = ''] = best;
+    if (this.ofHost(host) !== provider) return { list: 'domain', name: domain };
+    const { mx_suffix } = provider.match;
+    const ends = mx_suffix.filter((end) => host === end || host.endsWith(`.${end}`));
+    const longest = ends.sort((a, b) => b.length - a.length)[0];
+    return longest === undefined ? { list: 'mx_exact', name: host } : { list: 'mx_suffix', name: longest };
   }
 }

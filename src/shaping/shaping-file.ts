@@ -41,6 +41,8 @@ export interface LoadedShaping {
   data: ShapingData;
   /** Of a limit as it holds for the provider ('' for those of none). */
   originOf(provider: string, limit: string): Origin | null;
+  /** Where a name stands that says who belongs to the provider. */
+  placeOfMatch(provider: string, list: keyof Provider['match'], name: string): Place | null;
 }
 
 /** @throws RelayError config_invalid with every problem, a line each. */
@@ -102,6 +104,10 @@ class Reader {
     return {
       data: { rollup, ...common, providers },
       originOf: (provider, limit) => this.#originOf(provider, limit),
+      placeOfMatch: (provider, list, name) => {
+        const i = providers.find((one) => one.name === provider)?.match[list].indexOf(name) ?? -1;
+        return i === -1 ? null : this.#placeOf(['providers', provider, 'match', list, i]);
+      },
     };
   }
 

@@ -4,7 +4,7 @@
  * from what DNS says each time, never stored.
  */
 import { createHash } from 'node:crypto';
-import { Providers } from './providers.ts';
+import { type Match as ProviderMatch, Providers } from './providers.ts';
 import { registrableDomain } from './registrable-domain.ts';
 import type { Provider, Rollup } from './shaping-data.ts';
 
@@ -43,6 +43,11 @@ export class Sites {
 
   providerOf(domain: string, hosts: readonly MxHost[]): Provider | null {
     return this.providers.of(bestOf(hosts), domain);
+  }
+
+  /** By which name of the data the domain belongs to its provider; null where it belongs to none. */
+  matchOf(domain: string, hosts: readonly MxHost[]): ProviderMatch | null {
+    return this.providers.matchOf(bestOf(hosts), domain);
   }
 
   #rolledUp(domain: string, hosts: readonly MxHost[]): string {

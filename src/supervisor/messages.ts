@@ -6,6 +6,7 @@ import type { ShardReport } from '../database/shard-setup.ts';
 import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -45,6 +46,8 @@ export interface Questions {
   operate: { ask: { action: OperateAction; selection: Selection; after: string }; answer: Operated };
   /** What keeps mail for these destinations from going. */
   standing: { ask: string[]; answer: Standing };
+  /** What limits these entries, and keeps them. */
+  explain: { ask: AskedEntry[]; answer: Explained[] };
   /** Refusals that no rule knew. */
   unknownReplies: { ask: null; answer: UnknownReply[] };
   /** An operator began or ended these rules. The answer names shards that could not be told. */

@@ -189,6 +189,8 @@ class RelayProcess {
         return control.operate(message.ask.action, message.ask.selection, message.ask.after);
       case 'standing':
         return Promise.resolve(control.standing?.(message.ask) ?? { holds: [], rules: [], destinations: [] });
+      case 'explain':
+        return Promise.resolve(control.explain?.(message.ask) ?? []);
       case 'unknownReplies':
         return control.unknownReplies?.() ?? Promise.resolve([]);
       case 'suspensions':

@@ -23,6 +23,7 @@ import type { Missing, OperateAction, QueueFilter, Selection } from '../database
 import type { SourceReport } from '../egress/source-report.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { mergeExplained } from '../mail/blocker.ts';
 import { nameOf } from '../mail/operator-action.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -279,6 +280,8 @@ export class Supervisor {
         rollup.standing(
           await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
         ),
+      explain: async (entries) =>
+        mergeExplained(await Promise.all(this.#answering().map((child) => child.ask('explain', entries)))),
       unknownReplies: async () => {
         const parts = this.#answering().map((child) => child.ask('unknownReplies', null));
         return mergeUnknown(await Promise.all(parts), this.#config.replies.unknown_kept);

@@ -45,6 +45,20 @@ const REQUESTS: Record<string, Record<string, unknown>> = {
   count: { selection: SELECTION, by: 'domain' },
   status: {},
   standing: { destinations: ['a.test'] },
+  explain: {
+    entries: [
+      {
+        queueId: '',
+        destination: 'a.test',
+        sender: 'a@x.test',
+        tenant: 't',
+        campaign: 'c',
+        class: 'bulk',
+        pool: 'p',
+        site: { key: 'google', provider: 'google' },
+      },
+    ],
+  },
   operate: { action: 'flush', selection: { ids: ['0000000000000000'] }, after: '' },
   suspend: {
     destinations: ['a.test'],

@@ -115,7 +115,7 @@ test('the check finds a name, a time and a word that break the rules', () => {
     queueId: 1,
     a_at: NOW,
     time: 'noon',
-    until: AT,
+    begun: AT,
     age_ms: 5,
     since: NOW,
     list: [{ state: 'PENDING' }],
@@ -125,7 +125,8 @@ test('the check finds a name, a time and a word that break the rules', () => {
     'x.a_at is no time',
     'x.a_at looks like milliseconds since 1970',
     'x.time is no time',
-    'x.until is a time, and its name does not say so',
+    'x.begun is a time, and its name does not say so',
+    'x.since is no time',
     'x.since looks like milliseconds since 1970',
     'x.list[0].state is "PENDING"',
   ]);

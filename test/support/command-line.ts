@@ -10,6 +10,7 @@ import type { CommandLine } from '../../src/cli/command-line.ts';
 import { newProgram } from '../../src/cli/program.ts';
 import { addQueue } from '../../src/cli/queue.ts';
 import { addReplies } from '../../src/cli/replies.ts';
+import { addRoute } from '../../src/cli/route.ts';
 import { addShaping } from '../../src/cli/shaping.ts';
 import { addStatus } from '../../src/cli/status.ts';
 import { addSuppression } from '../../src/cli/suppression.ts';
@@ -44,7 +45,16 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
     },
     usage: (message) => program.error(`protorelay: ${message}`),
   };
-  const groups = [addQueue, addReplies, addStatus, addSuppression, addSuspensions, addShaping, addWarmUp];
+  const groups = [
+    addQueue,
+    addReplies,
+    addRoute,
+    addStatus,
+    addSuppression,
+    addSuspensions,
+    addShaping,
+    addWarmUp,
+  ];
   for (const add of groups) add(program, line);
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -4,7 +4,8 @@ export const SNAKE_CASE = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 const NUMBER = /^\d+$/;
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const NAMES_TIME = /(^time|_at)$/;
+/** `since` and `until` are those of a cause of `queue why`, as the specification of it has them. */
+const NAMES_TIME = /(^time|_at|^since|^until)$/;
 /** Their values are words of ours. */
 const OF_WORDS = new Set(['state', 'fate', 'class', 'kind', 'action', 'severity']);
 /** Milliseconds since 1970 are more, and nothing else of a test relay is. */

@@ -187,6 +187,11 @@ export class AdaptiveController {
     return entry === undefined ? NO_LIMIT : limitOf(entry);
   }
 
+  /** The refusal that a limit comes from, or the last one; '' where there was none. */
+  replyOf(key: LimitKey): string {
+    return this.#limited.get(keyText(key))?.reply ?? '';
+  }
+
   *limits(): Generator<{ key: LimitKey; limit: LearnedLimit; reply: string }> {
     for (const entry of this.#limited.values())
       yield { key: entry.key, limit: limitOf(entry), reply: entry.reply };

@@ -4,7 +4,14 @@
  * than was sent; an orderly end gives back what is left of the block. Bounded: of sites beyond 10,000 the one unused longest is forgotten.
  */
 import { ordersMark, readOrders, type WarmUpOrder } from './orders.ts';
-import { WarmUp, type WarmUpLimit, type WarmUpPlan, type WarmUpRecord, type WarmUpStep } from './warm-up.ts';
+import {
+  WarmUp,
+  type WarmUpLimit,
+  type WarmUpPlan,
+  type WarmUpRecord,
+  type WarmUpState,
+  type WarmUpStep,
+} from './warm-up.ts';
 import { type KeptWarmUp, readWarmUps, writeWarmUps, writeWarmUpsSync } from './warm-up-file.ts';
 
 const MAX_SITES = 10_000;
@@ -25,6 +32,21 @@ export interface WarmUpChange {
   now: Readonly<WarmUpRecord>;
   /** Of the present day; Infinity: no limit. */
   planned: number;
+}
+
+export interface WarmUpStanding {
+  state: WarmUpState;
+  /** From 1. */
+  step: number;
+  /** The sending day; '' before the first. */
+  day: string;
+  /** Messages of the day; Infinity: no limit. */
+  planned: number;
+  used: number;
+  /** Why it is paused; ''. */
+  paused: string;
+  /** What the plan is for. */
+  provider: string;
 }
 
 export interface WarmUpsPorts {
@@ -166,6 +188,22 @@ export class WarmUps {
     } catch (error) {
       this.#ports.failed(error);
     }
+  }
+
+  /** How far a site is; null: no plan is for it, or nothing has gone there. */
+  standing(source: string, site: string): WarmUpStanding | null {
+    const one = this.#sites.get(keyOf(source, site));
+    if (one === undefined) return null;
+    const { state, record, planned, plan } = one.warmUp;
+    return {
+      state,
+      step: record.step + 1,
+      day: record.day,
+      planned,
+      used: one.used,
+      paused: record.paused,
+      provider: plan.provider,
+    };
   }
 
   #planOf(source: string, site: string, provider: string): WarmUpPlan | null {
