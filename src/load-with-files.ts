@@ -13,6 +13,7 @@ import { inOrder, type Said } from './config/problems.ts';
 import type { Finding, Say } from './config/say.ts';
 import type { Config } from './config/schema.ts';
 import { ifSound } from './config/unsound.ts';
+import { checkReturnPathKeys } from './feedback/return-path-keys.ts';
 import { checkShapingFiles } from './shaping/check-files.ts';
 import { checkKeyFiles } from './signing/check-files.ts';
 import { checkStoragePaths } from './storage/check-paths.ts';
@@ -109,6 +110,7 @@ function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] 
       ),
     () => checkShapingFiles(config, problem),
     () => checkKeyFiles(config, problem, warning),
+    () => checkReturnPathKeys(config, problem),
     () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
     () => checkMemory(config, processCount(config), warning),
   ];

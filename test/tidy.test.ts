@@ -326,6 +326,7 @@ const TIME_OF_DAY = new Set([
   'src/tls/tls-contexts.ts',
   'src/cli/suppression.ts',
   'src/relay/suppression-list.ts',
+  'src/relay/reports.ts',
   'src/relay/suppression.ts',
 ]);
 

@@ -3,6 +3,7 @@ import type { EventRow, LogLevel } from './log-events/event.ts';
 import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
+import { RETURN_PATH_EVENTS } from './log-events/return-paths.ts';
 import { SERVER_EVENTS } from './log-events/servers.ts';
 import { SESSION_EVENTS } from './log-events/session.ts';
 import { LOG_FIELDS, type LogField } from './log-fields.ts';
@@ -24,6 +25,7 @@ const ROOMS = [
   ['Clients and their sessions', SESSION_EVENTS],
   ['Mail in the queue, delivery, reports', MAIL_EVENTS],
   ['Limits that are learned, and those of warm-ups and rules', LIMIT_EVENTS],
+  ['Return paths', RETURN_PATH_EVENTS],
   ['What the relay stands on', SERVER_EVENTS],
 ] as const;
 

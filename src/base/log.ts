@@ -6,6 +6,7 @@ import type { LogLevel } from './log-events/event.ts';
 import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
+import { RETURN_PATH_EVENTS } from './log-events/return-paths.ts';
 import { SERVER_EVENTS } from './log-events/servers.ts';
 import { SESSION_EVENTS } from './log-events/session.ts';
 import type { FieldValues, LOG_FIELDS, LogField } from './log-fields.ts';
@@ -15,6 +16,7 @@ export const LOG_EVENTS = {
   ...SESSION_EVENTS,
   ...MAIL_EVENTS,
   ...LIMIT_EVENTS,
+  ...RETURN_PATH_EVENTS,
   ...SERVER_EVENTS,
 };
 

@@ -78,6 +78,8 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'removed',
   'held',
   'limit_changed',
+  'async_bounced',
+  'complained',
   'dropped',
 ];
 

@@ -239,6 +239,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   const { auth, database, delivery, storage, scheduler, log, replies } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
   const caFile = scheduler.redis.tls_ca_file;
+  const { secrets_file: secretsFile } = config.return_path;
   return {
     ...config,
     data_dir: dataDir,
@@ -273,6 +274,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     dkim: { ...config.dkim, keys: config.dkim.keys.map((key) => ({ ...key, file: below(key.file) })) },
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     replies: { ...replies, file: replies.file && below(replies.file) },
+    return_path: { ...config.return_path, secrets_file: secretsFile && below(secretsFile) },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

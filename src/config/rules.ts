@@ -11,6 +11,7 @@ import { networkFault } from './networks.ts';
 import { checkOpenRelay } from './open-relay.ts';
 import { checkPolicy } from './policy-rules.ts';
 import { checkPostmaster } from './postmaster-rules.ts';
+import { checkReturnPath } from './return-path-rules.ts';
 import type { Finding, Say } from './say.ts';
 import type { Config, ServerConfig } from './schema.ts';
 import { checkSigning } from './signing-rules.ts';
@@ -51,6 +52,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkDane(config, warning),
     () => checkTlsReports(config, problem),
     () => checkSigning(config, problem, warning),
+    () => checkReturnPath(config, problem, warning),
     ...checkLimits(config, isSet, problem, warning),
     () => checkAckMode(config, warning),
   ];

@@ -12,6 +12,7 @@ import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { egress } from './egress-schema.ts';
 import { policySchema } from './policy-schema.ts';
+import { returnPath } from './return-path-schema.ts';
 import { shaping } from './shaping-schema.ts';
 import { dkim } from './signing-schema.ts';
 import { suppression } from './suppression-schema.ts';
@@ -306,6 +307,7 @@ const schema = {
   egress: egress.prefault({}),
   policy: policySchema.prefault({}),
   dkim: dkim.prefault({}),
+  return_path: returnPath.prefault({}),
   shaping: shaping.prefault({}),
   adaptive: adaptive.prefault({}),
   rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),

@@ -2,6 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
+import type { ReturnPaths } from '../mail/return-path.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import type { Arena } from '../native.ts';
@@ -21,6 +22,8 @@ export interface DestinationPorts<Destination> {
   /** Where mail goes on that may not leave by its source now. */
   readonly departures: Pick<Departures, 'divert'>;
   readonly arena: Arena;
+  /** Reverse-paths with tokens; null: those of the messages. */
+  readonly returnPaths: Pick<ReturnPaths, 'addressFor'> | null;
   readonly config: Config;
   readonly draining: boolean;
   readonly broken: RememberedHosts;

@@ -1,9 +1,8 @@
 /**
  * All that belongs to one destination, for one source that mail leaves from (a lane): the attempts that are ready, its
- * connections, whether it is suspended, and what it may take of its site's limits.
- * Opens connections as the backlog asks, at most doubling their number, and one more where mail waits long. Promises
- * never to exceed the limits of config and site, and that every attempt it takes is finished or handed back. Bounded by what
- * the scheduler hands over.
+ * connections, whether it is suspended, and what it may take of its site's limits. Opens connections as the backlog asks, at
+ * most doubling their number, and one more where mail waits long. Promises never to exceed the limits of config and site, and
+ * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
  */
 import type { EgressSource } from '../egress/egress.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
@@ -81,6 +80,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const destination = this;
     const ports = {
       now: () => this.now(),
+      paused: () => this.#pace.holds(this.now()),
       wake: (session: ClientSession) => this.#wake(session),
       waits: () => this.ports.waits(this),
       mayDial: () => this.#mayDial(),

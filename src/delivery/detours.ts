@@ -18,6 +18,8 @@ export interface DetourPorts {
   readonly idle: readonly ClientSession[];
   /** A limit lets nothing through now; `pump` is called when it does. */
   readonly heldBack: boolean;
+  /** A peer gets too much: nothing begins for a while. */
+  paused(): boolean;
   /** Number of connections that are ending. */
   readonly closing: number;
   /** Whether a connection for one of them is being opened. */
@@ -87,6 +89,11 @@ export class Detours {
   pump(): void {
     const { idle, rules } = this.#ports;
     let first = this.#waiting[0];
+    // Sessions that are woken in a pause find nothing to do, and would be woken again without an end.
+    if (first !== undefined && this.#ports.paused()) {
+      this.#ports.waits();
+      return;
+    }
     while (first !== undefined && !this.#ports.heldBack) {
       const { tried } = first;
       const session = idle.find(({ host }) => !tried.includes(host.address));

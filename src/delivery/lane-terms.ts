@@ -47,6 +47,10 @@ export abstract class LaneTerms<Lane> {
     return this.source.ehloName;
   }
 
+  get returnPaths(): SessionOwner['returnPaths'] {
+    return this.ports.returnPaths;
+  }
+
   get tls(): OwnerTls {
     const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
     const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);

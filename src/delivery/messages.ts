@@ -5,6 +5,7 @@ import type { PoolMove } from '../egress/pool-moves.ts';
 import type { RulesText } from '../feedback/rules-text.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { ReturnPathKeys } from '../mail/return-path.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
@@ -23,6 +24,8 @@ export interface DeliveryThreadStart {
   shaping: ShapingData;
   /** The limits of sites (shaping/limit-table.ts). */
   limits: SharedArrayBuffer;
+  /** See ToDelivery. */
+  returnPaths?: ReturnPathKeys | null;
   /** Rules for replies. */
   replies: readonly RulesText[];
   /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
@@ -74,6 +77,8 @@ export type ToDelivery =
   /** Which replies did no rule know? */
   | { type: 'unknown-replies'; ask: number }
   | { type: 'connections'; grants: ConnectionGrant[] }
+  /** Reverse-paths get tokens from now on; null: they stay as they are. */
+  | { type: 'return-paths'; keys: ReturnPathKeys | null }
   /** Sources whose address is not on this host. */
   | { type: 'sources'; missing: string[] }
   /** Which keys sign from now on; null: nothing is signed. */

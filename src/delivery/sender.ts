@@ -59,6 +59,7 @@ export class Sender implements DestinationPorts<Destination> {
   /** Lanes that got attempts of a batch. */
   readonly #touched = new Set<Destination>();
   readonly gates: DestinationPorts<Destination>['gates'];
+  returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
   /** Number of jobs taken and not yet answered. */
   #held = 0;
   readonly #results = new ResultBatch();

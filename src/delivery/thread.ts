@@ -15,6 +15,7 @@ import { ThreadReplies } from '../feedback/thread-replies.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { readJobs } from '../mail/job-wire.ts';
 import { QueueIds } from '../mail/queue-id.ts';
+import { type ReturnPathKeys, ReturnPaths } from '../mail/return-path.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
@@ -203,6 +204,11 @@ const sender: Sender = new Sender({
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });
 
+function useReturnPaths(keys: ReturnPathKeys | null): void {
+  sender.returnPaths = keys === null ? null : new ReturnPaths(keys);
+}
+useReturnPaths(start.returnPaths ?? null);
+
 // Rejections that a delivery awaits are handled there; this is one that nobody awaits.
 process.on('unhandledRejection', (error) => sender.fault('', 'promise', error));
 
@@ -213,6 +219,9 @@ port.on('message', (message: ToDelivery) => {
       break;
     case 'connections':
       sender.grantConnections(message.grants);
+      break;
+    case 'return-paths':
+      useReturnPaths(message.keys);
       break;
     case 'signing':
       desk.use(message.table);

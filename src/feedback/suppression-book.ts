@@ -6,11 +6,13 @@
 import { RelayError } from '../base/errors.ts';
 import type { SuppressionTable } from '../database/database.ts';
 import {
+  counted,
   holdsLonger,
   isCount,
   isInForce,
   type Suppression,
   type SuppressionKey,
+  type SuppressionOrder,
   suppressionHash,
 } from '../mail/suppression.ts';
 
@@ -72,6 +74,17 @@ export class SuppressionBook {
       added: done.reduce((sum, { added }) => sum + added, 0),
       changed: done.reduce((sum, { changed }) => sum + changed, 0),
     };
+  }
+
+  /** An entry that a report calls for, or its count. @throws RelayError when the table does not answer. */
+  async learn(order: SuppressionOrder): Promise<void> {
+    const { tenant, target } = order;
+    const part = homeOf(this.parts, tenant, target);
+    const there = await part.suppression({ op: 'find', pairs: [{ tenant, target }] });
+    const entries = counted(order, there);
+    // A count is replaced even by one that ends sooner.
+    for (const entry of entries)
+      await part.suppression({ op: 'put', entries: [entry], replace: isCount(entry) });
   }
 
   /** @returns how many there were. @throws RelayError when a table does not answer: there they may stay. */

@@ -9,6 +9,7 @@ import {
   type SuppressionOrder,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import type { ReplyClass } from '../mail/verdict.ts';
 
 type Rules = Config['suppression']['rules'];
 
@@ -27,7 +28,7 @@ export function suppressionOrders(
   if (result.reversePath === '') return [];
   const orders: SuppressionOrder[] = [];
   for (const { seqs, outcome } of result.groups) {
-    const rule = ruleOf(outcome, rules);
+    const rule = ruleOf(outcome, rules, nowMs);
     if (rule === null || outcome.kind !== 'bounced') continue;
     for (const seq of seqs) {
       const address = result.recipients.find((one) => one.seq === seq)?.address ?? '';
@@ -37,23 +38,32 @@ export function suppressionOrders(
         tenant: result.attributes?.tenant ?? '',
         target,
         scope: SCOPE_ALL,
-        reason: outcome.verdict?.class ?? 'unknown',
         source: 'reply',
         detail: outcome.detail.slice(0, MAX_DETAIL_LENGTH),
-        createdAtMs: nowMs,
-        expiresAtMs: rule.for_ms === 0 ? null : nowMs + rule.for_ms,
-        after: rule.after_messages,
-        withinMs: rule.within_ms,
+        ...rule,
       });
     }
   }
   return orders;
 }
 
-function ruleOf(outcome: Outcome, rules: Rules): Rules[keyof Rules] | null {
+function ruleOf(outcome: Outcome, rules: Rules, nowMs: number): ClassOrder | null {
   if (outcome.kind !== 'bounced' || outcome.verdict?.scope !== 'recipient') return null;
-  const { class: kind } = outcome.verdict;
+  return forClass(outcome.verdict.class, rules, nowMs);
+}
+
+type ClassOrder = Pick<SuppressionOrder, 'reason' | 'createdAtMs' | 'expiresAtMs' | 'after' | 'withinMs'>;
+
+/** What a class that hosts give to a recipient calls for; null: nothing. */
+export function forClass(kind: ReplyClass, rules: Rules, nowMs: number): ClassOrder | null {
   if (!Object.hasOwn(rules, kind)) return null;
   const rule = rules[kind as keyof Rules];
-  return rule.after_messages === 0 ? null : rule;
+  if (rule.after_messages === 0) return null;
+  return {
+    reason: kind,
+    createdAtMs: nowMs,
+    expiresAtMs: rule.for_ms === 0 ? null : nowMs + rule.for_ms,
+    after: rule.after_messages,
+    withinMs: rule.within_ms,
+  };
 }

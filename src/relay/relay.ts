@@ -84,6 +84,7 @@ export class Relay {
       shaping,
       sources,
       suppression,
+      reports,
       signing,
       suspensions,
       tls,
@@ -110,6 +111,7 @@ export class Relay {
       gauges: gauges.buffer,
       notBeforeMs,
       tls: slots,
+      returnPaths: reports.load(),
     };
     const { accepts, policy } = place;
     await logins.start();
@@ -269,6 +271,7 @@ export class Relay {
       pressure,
       scheduler,
       sessions,
+      reports,
       shaping,
       sources,
       signing,
@@ -294,7 +297,7 @@ export class Relay {
     stsRefresh?.stop();
     sources.stop();
     this.#tlsReportSender?.stop();
-    await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
+    await Promise.all([sessions.stop(), deliveries.stop(), logins.close(), reports.close()]);
     await learning.stop();
     signing.close();
     // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
@@ -320,6 +323,7 @@ export class Relay {
       logins,
       pressure,
       replies,
+      reports,
       sessions,
       shaping,
       shares,
@@ -347,7 +351,7 @@ export class Relay {
       replies: wrongRules.length > 0 ? null : replies.texts,
     });
     void sources.start();
-    return { applied, needsRestart, problems: [...problems, ...wrongRules] };
+    return { applied, needsRestart, problems: [...problems, ...wrongRules, ...reports.reconfigure()] };
   }
 
   /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */

@@ -56,6 +56,7 @@ import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
 import { onlyPlace, threadCount } from './place.ts';
 import { RelayReplies } from './replies.ts';
+import { RelayReports } from './reports.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShaping } from './shaping.ts';
 import { RelayShares } from './shares.ts';
@@ -109,6 +110,7 @@ export class Stages {
   readonly stsRefresh: StsRefresh | null;
   readonly sources: RelaySources;
   readonly signing: RelaySigning;
+  readonly reports: RelayReports;
   readonly pressure: PressureGauge;
   /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
@@ -260,6 +262,7 @@ export class Stages {
       closedPeers: (peers) => this.listener?.closedPeers(peers),
       users: (users) => this.queue.shardsOfUsers(users),
       suppressed: (target) => this.suppression.isSuppressed(target),
+      report: (thread, came) => this.reports.take(thread, came),
       failed: threadFailed,
     });
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
@@ -287,6 +290,18 @@ export class Stages {
       aside,
       current: () => this.config,
       tell: (table) => this.deliveries.postAll({ type: 'signing', table }),
+    });
+    this.reports = new RelayReports({
+      log: this.log,
+      events: this.events,
+      suppression: this.suppression,
+      texts: () => this.replies.texts,
+      current: () => this.config,
+      tell: (keys) => {
+        this.sessions.postAll({ type: 'return-paths', keys });
+        this.deliveries.postAll({ type: 'return-paths', keys });
+      },
+      verdict: (thread, ticket, verdict) => this.sessions.verdict(thread, ticket, verdict),
     });
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({

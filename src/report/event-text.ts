@@ -39,6 +39,9 @@ function partsOf(event: ReadEvent): string[] {
     case 'expired':
     case 'suppressed':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
+    case 'async_bounced':
+    case 'complained':
+      return [...to, ...messageId, ...named(event, 'tenant', 'campaign', 'matched_by', 'class', 'feedback')];
     case 'limit_changed':
       return named(
         event,

@@ -170,6 +170,40 @@ export interface LimitChangedEvent extends Common {
   observed?: boolean;
 }
 
+/** What a report that came to a return path is about (docs/bounces.md). */
+interface ReportedEvent extends Common {
+  /** '': not known. */
+  queue_id: string;
+  matched_by: 'token' | 'message_id' | 'feedback_id' | 'nothing';
+  /** Number of the recipient in its message, from 0. */
+  recipient_index?: number;
+  recipient?: string;
+  /** Whether the token was made for mail to this recipient. */
+  proven: boolean;
+  tenant?: string;
+  campaign?: string;
+  message_id?: string;
+  feedback_id?: string;
+}
+
+/** A report says that mail failed which a host had taken. */
+export interface AsyncBouncedEvent extends ReportedEvent {
+  type: 'async_bounced';
+  status?: string;
+  reply?: string;
+  peer_host?: string;
+  class?: ReplyClass | 'unparsed';
+  scope?: ReplyScope;
+  rule?: string;
+}
+
+/** A recipient complained. */
+export interface ComplainedEvent extends ReportedEvent {
+  type: 'complained';
+  /** The type of RFC 5965: `abuse`, `fraud` … */
+  feedback: string;
+}
+
 /** Lines that could not be written (disk full). */
 export interface DroppedEvent extends Common {
   type: 'dropped';
@@ -184,4 +218,6 @@ export type DeliveryEvent =
   | RemovedEvent
   | HeldEvent
   | LimitChangedEvent
+  | AsyncBouncedEvent
+  | ComplainedEvent
   | DroppedEvent;

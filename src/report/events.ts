@@ -16,7 +16,7 @@ import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
-import type { DeliveryEvent, LimitChangedEvent } from './event-types.ts';
+import type { AsyncBouncedEvent, ComplainedEvent, DeliveryEvent, LimitChangedEvent } from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
@@ -129,6 +129,14 @@ export class EventLog {
     if (!this.#told) return;
     const head = `{"type":"removed${this.#stamp()}${about(entry)},"by":${quote(by)},"recipient":`;
     for (const recipient of entry.recipients) this.#tell(`${head}${quote(recipient)}}\n`);
+  }
+
+  /** A report came to a return path. It is no fate of mail, so `log.mail` has no line of it. */
+  reported(report: Omit<AsyncBouncedEvent, 'time' | 'node'> | Omit<ComplainedEvent, 'time' | 'node'>): void {
+    if (!this.#written) return;
+    const { type, ...rest } = report;
+    const time = new Date(this.#now()).toISOString();
+    this.#file.append(`${printableJson(JSON.stringify({ type, time, node: this.#node, ...rest }))}\n`);
   }
 
   /** A limit is another one now. It is no fate of mail, so `log.mail` has no line of it. */

@@ -43,7 +43,10 @@ export class MailLines {
       this.#left++;
       return;
     }
-    const event = JSON.parse(line) as Exclude<DeliveryEvent, { type: 'dropped' | 'limit_changed' }>;
+    const event = JSON.parse(line) as Exclude<
+      DeliveryEvent,
+      { type: 'dropped' | 'limit_changed' | 'async_bounced' | 'complained' }
+    >;
     this.#log.info(NAMES[event.type], { queue_id: event.queue_id, line: eventText({ ...event }) });
   }
 

@@ -71,6 +71,10 @@ export class Completion {
       this.#refuse(refusal);
       return;
     }
+    if (transaction.report !== undefined) {
+      session.context.reports.read(session, transaction.report, content);
+      return;
+    }
     const attributes = this.#attributes(transaction);
     if (attributes instanceof Reply) {
       this.#refuse(attributes);

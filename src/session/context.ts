@@ -15,6 +15,7 @@ import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
 import type { Barrier } from './barrier.ts';
 import type { Logins } from './logins.ts';
+import type { Reports } from './reports.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
 import type { Submissions } from './submissions.ts';
@@ -82,6 +83,8 @@ export interface SessionContext {
   readonly barrier: Barrier;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
+  /** Mail to the domain of return paths. */
+  readonly reports: Reports;
   /** Sets the clock: at each turn, and before work between two turns, such as an answer of DNS. */
   readonly readClock: () => void;
   /** This and all that follow are replaced when the configuration is reloaded. */

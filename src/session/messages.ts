@@ -2,6 +2,7 @@
 import type { AuthAnswer, AuthFailure, AuthProof, AuthRequest } from '../auth/auth.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { ReturnPathKeys } from '../mail/return-path.ts';
 import type { PolicyPlace } from '../policy/host-memory.ts';
 
 export interface SessionThreadStart {
@@ -12,6 +13,8 @@ export interface SessionThreadStart {
   tls: { server: number };
   /** What the policy shares over the host. */
   policy: PolicyPlace;
+  /** See ToSession. */
+  returnPaths?: ReturnPathKeys | null;
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
   /** The file of feedback/suppression-filter.ts. */
@@ -33,6 +36,8 @@ export type FromSession =
   | { type: 'users'; users: string[] }
   /** Is this target on the suppression list? */
   | { type: 'suppressed'; id: number; target: string }
+  /** The first octets of what came to a return path (null: to the address for complaints). */
+  | { type: 'report'; ticket: number; local: string | null; head: Uint8Array }
   | { type: 'drained' };
 
 export interface LoginBatch {
@@ -51,6 +56,8 @@ export type ToSession =
   | { type: 'suppressed'; id: number; isSuppressed: boolean }
   /** Shards of the users, in order; null for a user not in user_shards, or for all when it could not be asked. */
   | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
+  /** Mail to this domain is read as reports; null: there is none. */
+  | { type: 'return-paths'; keys: ReturnPathKeys | null }
   /** New values of what can change live. */
   | { type: 'config'; config: Config }
   /** Finish open transactions, answer 421 to the rest, then say 'drained'. */

@@ -5,6 +5,7 @@ import { type Path, unquotedLocal } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { outOfTransaction } from './failures.ts';
+import { isReport, mixes, reportTo } from './reports.ts';
 import { quotaRefusal } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
@@ -31,6 +32,9 @@ export const rcpt: Verb<RcptCommand> = {
 
   admit(session, { path }): Reply | null {
     const { admission, settings } = session.context;
+    const report = reportTo(session, path);
+    if (report !== null) return report.refusal ?? (mixes(session) ? REPLY.too_many_recipients : null);
+    if (isReport(session)) return REPLY.too_many_recipients;
     if (!isTaken(session, path)) return REPLY.relay_denied;
     if (!session.mayRelay && !settings.untrustedRouting && localPart(path).startsWith('-'))
       return REPLY.recipient_syntax;
@@ -38,8 +42,9 @@ export const rcpt: Verb<RcptCommand> = {
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
 
-  screen({ policy, state, context }, { path }) {
-    if (state.phase !== 'envelope') return null;
+  screen(session, { path }) {
+    const { policy, state, context } = session;
+    if (state.phase !== 'envelope' || reportTo(session, path) !== null) return null;
     const { reversePath } = state.transaction.envelope;
     const answer = policy.recipient(reversePath, path.address, path.domain);
     const { suppressed } = context;
@@ -54,6 +59,8 @@ export const rcpt: Verb<RcptCommand> = {
   apply(session, { path, parameters }) {
     const { state } = session;
     if (state.phase !== 'envelope') return;
+    const report = reportTo(session, path);
+    if (report !== null) state.transaction.report = report;
     const { address, domain } = placeOf(path, session);
     if (!session.policy.share.takeEnvelope(RECIPIENT_OVERHEAD_BYTES + session.lineBytes)) {
       session.reply(REPLY.envelopes_full);

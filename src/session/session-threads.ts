@@ -15,6 +15,8 @@ export interface SessionThreadsPorts {
   users(users: string[]): Promise<(number | null)[]>;
   /** Whether the target is on the suppression list. */
   suppressed(target: string): Promise<boolean>;
+  /** The first octets of what came to a return path; `verdict` answers the ticket. */
+  report(thread: number, report: Omit<Extract<FromSession, { type: 'report' }>, 'type'>): void;
   /** A thread died. That is our own fault; the process must not go on. */
   failed(error: Error): void;
 }
@@ -61,6 +63,11 @@ export class SessionThreads {
         const answer = (isSuppressed: boolean): void =>
           this.#threads.post(thread, { type: 'suppressed', id, isSuppressed });
         this.#ports.suppressed(target).then(answer, () => answer(false));
+        break;
+      }
+      case 'report': {
+        const { ticket, local, head } = message;
+        this.#ports.report(thread, { ticket, local, head });
         break;
       }
       case 'logins':

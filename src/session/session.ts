@@ -166,6 +166,10 @@ export class Session {
       this.completion.withdraw(state);
       return;
     }
+    if (state.phase === 'reported') {
+      this.context.reports.expired(this, state.ticket);
+      return;
+    }
     if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
     else this.reply((tooSlow ? REPLY.too_slow : REPLY.timed_out).with(this.context.settings.hostname));
   }
@@ -174,6 +178,7 @@ export class Session {
   verdict(verdict: number): void {
     const { state } = this;
     if (state.phase === 'waiting') this.completion.verdict(state, verdict);
+    else if (state.phase === 'reported') this.context.reports.verdict(this, verdict);
   }
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
@@ -205,6 +210,7 @@ export class Session {
     const { state } = this;
     this.#forgetLogin();
     this.state = CLOSED;
+    if (state.phase === 'reported') this.context.reports.forget(this, state.ticket);
     this.completion.letGo(state);
   }
 

@@ -4,11 +4,19 @@ import type { ContentHandle } from '../mail/message.ts';
 import type { Reply } from '../protocol/reply.ts';
 import type { Exchange } from './sasl.ts';
 
+/** Whom a report came to. */
+export interface ReportEnvelope {
+  /** Local part with a token; null: the address for complaints. */
+  readonly local: string | null;
+}
+
 /** From MAIL to the reply after the end of data. */
 export interface Transaction {
   readonly envelope: Envelope;
   /** Keys of the recipients, to store a repeated one once; made when there is a second recipient. */
   seen: Set<string> | null;
+  /** It goes to the domain of return paths, so its content is read as a report and not relayed. */
+  report?: ReportEnvelope;
   /** When MAIL came, in steady time; the reception time of the accepted event counts from here. */
   readonly startedAtMs: number;
 }
@@ -49,6 +57,8 @@ export type SessionState =
       /** How many the message has: its user's quota gets them back when it is not kept. */
       readonly recipients: number;
     }
+  /** A report is being read. */
+  | { readonly phase: 'reported'; readonly ticket: number }
   /** A TLS handshake is under way; nothing is read or said. */
   | { readonly phase: 'securing' }
   /** A response of the client to a challenge of AUTH comes next. */

@@ -36,6 +36,13 @@ export class Submissions {
     return ticket;
   }
 
+  /** A ticket for a session that waits for something else than a message. */
+  expect(session: Session): number {
+    const ticket = this.#nextTicket++;
+    this.#waiting.set(ticket, session);
+    return ticket;
+  }
+
   /** Writes the whole message or nothing of it: messages of other sessions lie before and after it. */
   #write(message: Message, ticket: number): void {
     const { length } = this.#messages;

@@ -29,6 +29,7 @@ import { sessionLog } from './flood-log.ts';
 import { Logins } from './logins.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
 import { ReactorServer } from './reactor-server.ts';
+import { Reports } from './reports.ts';
 import { hasAuth, lineLimitBytes, settingsOf } from './settings.ts';
 import { ShardRouter } from './shard-router.ts';
 import { Submissions } from './submissions.ts';
@@ -104,6 +105,7 @@ const context: SessionContext = {
   log: clientsLog,
   barrier: new Barrier(gauges, clientsLog),
   tlsSlot: start.tls.server,
+  reports: new Reports(post, start.returnPaths),
   ...reloadable(config),
 };
 const server = new ReactorServer(context, reactor);
@@ -139,6 +141,9 @@ main.on('message', (message: ToSession) => {
       break;
     case 'suppressed':
       recipients.answered(message.id, message.isSuppressed);
+      break;
+    case 'return-paths':
+      context.reports.use(message.keys);
       break;
     case 'login':
       server.login(message.answer);

@@ -212,6 +212,8 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/session/submission.ts': ['src/session/settings.ts', 'added: new AddedFields(config.added_headers)'],
   'src/session/settings.ts': ['src/session/thread.ts', 'Object.assign(context, reloadable(message.config))'],
   'src/session/thread.ts': ['src/relay/relay.ts', "sessions.postAll({ type: 'config'"],
+  'src/feedback/return-path-keys.ts': ['src/relay/reports.ts', 'readReturnPathKeys(current())'],
+  'src/relay/reports.ts': ['src/relay/stages.ts', 'current: () => this.config'],
   'src/signing/key-book.ts': ['src/relay/signing.ts', 'this.#book.reconfigure('],
   'src/supervisor/process-config.ts': ['src/supervisor/relay-process.ts', 'relay.reload(processConfig('],
   'src/supervisor/relay-process.ts': [
@@ -282,6 +284,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^auth\.users\./, 'src/auth/rules.ts'],
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
   [/^dkim\./, 'src/signing/key-book.ts'],
+  [/^return_path\./, 'src/feedback/return-path-keys.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],

@@ -82,6 +82,7 @@ class Peer {
         return peer.turn;
       },
       careful: new RememberedHosts(),
+      returnPaths: null,
       classify: byFirstDigit,
       slowDown: () => {},
       hasOthers: () => false,

@@ -41,6 +41,7 @@ export class Peer {
     const peer = this;
     const owner: SessionOwner = {
       careful: this.careful,
+      returnPaths: null,
       classify: byFirstDigit,
       slowDown: () => {},
       hasOthers: () => this.others,

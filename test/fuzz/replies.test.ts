@@ -109,6 +109,7 @@ test('after any replies, whatever they mean, each recipient has exactly one fate
         let turn = 0;
         const owner: SessionOwner = {
           careful: new RememberedHosts(),
+          returnPaths: null,
           classify: classifying(seed),
           slowDown: () => {},
           hasOthers: () => others,

@@ -41,6 +41,7 @@ import type { SessionContext, SessionPort } from '../../src/session/context.ts';
 import { Logins } from '../../src/session/logins.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
+import { Reports } from '../../src/session/reports.ts';
 import { lineLimitBytes, settingsOf } from '../../src/session/settings.ts';
 import { ShardRouter } from '../../src/session/shard-router.ts';
 import { Submissions } from '../../src/session/submissions.ts';
@@ -146,6 +147,7 @@ export function contextOf(
     log,
     barrier: policyOf.barrier ?? new NoBarrier(gauges, log),
     tlsSlot,
+    reports: new Reports(post),
     settings: settingsOf(config),
     suppressed: null,
     relayPolicy,

@@ -112,14 +112,17 @@ async function start(t: TestContext) {
   });
   const model = new QueueModel();
   const nodes = await Promise.all([0, 1].map((i) => bullmqNode(redis, model, i, {})));
+  for (const node of nodes) t.after(() => node.close());
   await until(() => nodes.every(({ agenda }) => agenda.members().all === 2), 'both know of each other');
   const sink = new Sink();
-  const processes = nodes.map(({ agenda, close }, i) => {
+  const processes = nodes.map(({ agenda }, i) => {
     const shaping = new RelayShaping({
       config: {
         data_dir: folder,
         shaping: { file: SHIPPED_SHAPING, overrides_file: overrides, rollup: 'mx_set' },
-      } as Config,
+        warmup: [],
+        egress: { pools: [] as Config['egress']['pools'] },
+      } as unknown as Config,
       place: { process: i, processes: 1 } as ProcessPlace,
       log: silentLog,
       begins() {},
@@ -128,10 +131,9 @@ async function start(t: TestContext) {
     });
     shaping.start();
     const process = new Process(shaping, sink);
-    t.after(async () => {
+    t.after(() => {
       process.stop();
       shaping.stop();
-      await close();
     });
     return process;
   });

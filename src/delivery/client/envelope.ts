@@ -5,7 +5,7 @@
 
 import { isAscii } from '../../base/ascii.ts';
 import { NOTIFY } from '../../mail/envelope.ts';
-import type { JobRecipient } from '../../mail/job.ts';
+import type { Job, JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import { bounced, pastDeadline, replyLine, saysOutOfSequence } from '../outcome.ts';
@@ -64,7 +64,9 @@ export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean
   if (attempt.job.smtpUtf8 && !fit.utf8) dropUnwritable(attempt);
   if (!attempt.hasMore) return null;
   const from = attempt.cursor;
-  const count = Math.min(session.owner.recipientLimit, attempt.todo.length - from);
+  // A reverse-path that names the recipient has one.
+  const most = hasToken(session, attempt.job) ? 1 : session.owner.recipientLimit;
+  const count = Math.min(most, attempt.todo.length - from);
   attempt.cursor += count;
   return {
     attempt,
@@ -134,10 +136,28 @@ function write(session: ClientSession, transaction: Transaction, text: string): 
   else session.port.sendLatin1(session.id, text);
 }
 
-function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transaction): string {
+/**
+ * Whether the reverse-path gets a token. Reports have none, by which nobody answers them; and whoever had no right to relay
+ * is to have his bounces himself.
+ */
+const hasToken = ({ owner }: ClientSession, { reversePath, recipients }: Job): boolean =>
+  owner.returnPaths !== null &&
+  reversePath !== '' &&
+  !recipients.some(({ notify }) => (notify & NOTIFY.stranger) !== 0);
+
+function reversePathOf(session: ClientSession, { attempt, from }: Transaction): string {
+  const { job, todo } = attempt;
+  const { returnPaths } = session.owner;
+  if (returnPaths === null || !hasToken(session, job)) return job.reversePath;
+  const { seq, address } = job.recipients[todo[from] as number] as JobRecipient;
+  return returnPaths.addressFor(job.queueId, seq, address, job.attributes?.tenant ?? '');
+}
+
+function mailCommand(session: ClientSession, transaction: Transaction): string {
+  const { attempt, body, utf8 } = transaction;
   const { job, fields } = attempt;
   const { offered } = session;
-  let text = `MAIL FROM:<${onTheWire(job.reversePath)}>`;
+  let text = `MAIL FROM:<${onTheWire(reversePathOf(session, transaction))}>`;
   if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length + fields.length}`;
   text += body;
   // RFC 4954 §5: we tell a peer that we are authenticated with who submitted the message; <> when that is not known.

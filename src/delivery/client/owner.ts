@@ -2,6 +2,7 @@
 import type { Config } from '../../config/schema.ts';
 import type { Job } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
+import type { ReturnPaths } from '../../mail/return-path.ts';
 import type { TlsSession } from '../../mail/tls-session.ts';
 import type { Verdict } from '../../mail/verdict.ts';
 import type { Arena, Reactor } from '../../native.ts';
@@ -34,6 +35,8 @@ export interface SessionOwner {
   readonly tls: OwnerTls;
   /** Hosts that lost commands sent ahead of a reply: there each command waits for its reply. */
   readonly careful: RememberedHosts;
+  /** Reverse-paths with tokens; null: those of the messages. */
+  readonly returnPaths: Pick<ReturnPaths, 'addressFor'> | null;
   /** What a 4xx or 5xx of a host means. */
   classify(reply: PeerReply): Verdict;
   /** Time of this loop turn. */
