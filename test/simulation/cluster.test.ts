@@ -30,7 +30,7 @@ const HAPPENS: (keyof Awaited<ReturnType<typeof simulate>>['counts'])[][] = [
   ['serverKill', 'serverPause'],
   ['hang', 'lost', 'withdrawn'],
   ['failed', 'rerouted', 'crash', 'hang', 'lost'],
-  ['crash', 'drain', 'threadDeath', 'hang', 'cut', 'lost', 'serverKill', 'serverPause', 'rejected'],
+  ['crash', 'drain', 'threadDeath', 'hang', 'cut', 'lost', 'serverKill', 'serverPause'],
 ];
 
 for (const [number, scenario] of SCENARIOS.entries()) {

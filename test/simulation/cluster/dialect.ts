@@ -1,16 +1,21 @@
 /** The relay's statements for MariaDB, as sqlite understands them. */
 
-const DELETE_JOINED = /^DELETE m, o, r FROM mails m [\s\S]* WHERE m\.id IN (\([?,]*\))$/;
+const DELETE_JOINED = /^DELETE m, o, r FROM JSON_TABLE\(\?[\s\S]* STRAIGHT_JOIN mails m /;
+const DELETE_LISTED =
+  /^DELETE (?:t|m) FROM JSON_TABLE\(\?[\s\S]* STRAIGHT_JOIN (\w+) (?:t|m) ON (?:t|m)\.(\w+) = k\.id$/;
+/** The ids of a list in JSON. */
+const LISTED = '(SELECT value FROM json_each(?))';
 
 /** Statements that together do what this one does, each with the same values. */
 export function translated(sql: string): string[] {
-  const joined = DELETE_JOINED.exec(sql.trim());
-  if (joined !== null)
+  if (DELETE_JOINED.test(sql.trim()))
     return [
-      `DELETE FROM mail_outbox WHERE mail_id IN ${joined[1]}`,
-      `DELETE FROM mail_recipients WHERE mail_id IN ${joined[1]}`,
-      `DELETE FROM mails WHERE id IN ${joined[1]}`,
+      `DELETE FROM mail_outbox WHERE mail_id IN ${LISTED}`,
+      `DELETE FROM mail_recipients WHERE mail_id IN ${LISTED}`,
+      `DELETE FROM mails WHERE id IN ${LISTED}`,
     ];
+  const listed = DELETE_LISTED.exec(sql.trim());
+  if (listed !== null) return [`DELETE FROM ${listed[1]} WHERE ${listed[2]} IN ${LISTED}`];
   return [
     sql
       .replace(
@@ -18,6 +23,7 @@ export function translated(sql: string): string[] {
         'SELECT count(*) AS `rows` FROM $1',
       )
       .replaceAll(/FORCE INDEX \(\w+\)/g, '')
+      .replace(/^UPDATE (\w+) (\w)\s+SET/, 'UPDATE $1 AS $2 SET')
       .replaceAll(/\bFOR UPDATE\b(\s+SKIP LOCKED)?/g, '')
       .replaceAll('STRAIGHT_JOIN', 'JOIN')
       .replaceAll('CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)', 'server_ms()')

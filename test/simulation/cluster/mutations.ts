@@ -127,8 +127,8 @@ export const MUTATIONS: Record<string, Mutation> = {
   'places with delivery are not given back': {
     scenario: 2,
     file: 'scheduler/embedded.ts',
-    line: '    place.inFlight--;\n    this.#inFlight--;\n    this.#forget(place);',
-    becomes: '    place.inFlight--;\n    this.#forget(place);',
+    line: '    addInFlight(place, -1);\n    this.#inFlight--;\n    this.#forget(place);',
+    becomes: '    addInFlight(place, -1);\n    this.#forget(place);',
   },
   'a withdrawal takes rows from under an attempt': {
     scenario: 5,

@@ -168,6 +168,11 @@ export class Server {
         request.answer(null, this.#execute(request));
       } catch (error) {
         const text = `${(error as Error).message} in ${sql}`;
+        // Two rows of a message would get the same key: the relay does such a part of the queue row by row then.
+        if (text.startsWith('UNIQUE constraint failed: mail_outbox.') && sql.trim().startsWith('UPDATE')) {
+          request.answer(serverError(1062, 'ER_DUP_ENTRY', text, false), null);
+          return;
+        }
         this.violations.push(text);
         request.answer(serverError(1064, 'ER_PARSE_ERROR', text, false), null);
       }
