@@ -16,10 +16,12 @@ const OPEN_TO_ALL = {
 
 /** Paths below that others may do anything with. */
 function open(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    // A file may be gone since the folder was read.
-    .filter((name) => ((lstatSync(join(folder, name), { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0)
-    .sort();
+  return (
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      // A file may be gone since the folder was read.
+      .filter((name) => ((lstatSync(join(folder, name), { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0)
+      .sort()
+  );
 }
 
 const everything: Settings = {
