@@ -35,7 +35,7 @@ export function addLint(program: Command, line: CommandLine): void {
     .addOption(
       several('--selector <name>', 'of a DKIM key of the domain, besides those in dkim.keys', selectorOf),
     )
-    .addOption(several('--address <ip>', 'mail leaves from it (default: delivery.source_address)', addressOf))
+    .addOption(several('--address <ip>', 'mail leaves from it (default: those of the config)', addressOf))
     .option('--return-path <domain>', 'of the reverse-path (default: the domain)', domainIn)
     .option('--offline', 'of a file: without DNS', false)
     .option('--json', 'print JSON', false);
@@ -55,7 +55,7 @@ async function lint(target: string, options: Options, line: CommandLine): Promis
     await lintInDns(
       domain,
       options,
-      configFor(['dns', 'delivery', 'hostname', 'dkim'], line.configPath()),
+      configFor(['dns', 'delivery', 'hostname', 'dkim', 'egress'], line.configPath()),
       findings,
     );
   print(target, isFile, findings.all, options.json, line);
@@ -86,10 +86,12 @@ async function lintInDns(
     import('../dns/queries.ts'),
   ]);
   const ehloName = config.delivery.ehlo_name ?? config.hostname;
-  const given = address.length > 0 ? address : [config.delivery.source_address ?? ''];
-  const sources = given.flatMap((text): Source[] => {
+  const { egress, delivery } = config;
+  const own = [{ address: delivery.source_address, ehlo_name: undefined }, ...egress.sources];
+  const given = address.length > 0 ? address.map((one) => ({ address: one, ehlo_name: undefined })) : own;
+  const sources = given.flatMap(({ address: text = '', ehlo_name }): Source[] => {
     const ip = parseIp(text);
-    return ip === null ? [] : [{ address: ip, ehloName }];
+    return ip === null ? [] : [{ address: ip, ehloName: ehlo_name ?? ehloName }];
   });
   const keys = [
     ...selector.map((one) => ({ domain, selector: one })),

@@ -173,7 +173,7 @@ interface ShownPlan {
 function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] | null {
   const { warmup } = configFor(['warmup'], line.configPath());
   const dataDir = dataDirOf(line.configPath());
-  const kept = processFolders(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).kept);
+  const kept = processFolders(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).records);
   const orders = readOrders(join(dataDir, ORDERS_FILE));
   const plans = warmup.filter(({ source }) => only === null || source === only);
   if (only !== null && plans.length === 0) {

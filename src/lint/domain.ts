@@ -55,7 +55,7 @@ export async function lintDomain(dns: LookUp, facts: DomainFacts, findings: Find
     findings.warning(
       'ptr',
       'no address is known that mail leaves from',
-      'name them with --address, or set delivery.source_address',
+      'name them with --address, or in egress.sources or delivery.source_address',
     );
 }
 

@@ -2,24 +2,13 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { parseNetwork } from '../base/ip.ts';
-import { readRegularText } from '../base/regular-file.ts';
+import { readRecordLines } from '../base/record-lines.ts';
 import { BAN_KINDS, type Ban, type BanTable } from './ban-table.ts';
 
 const FILE_MODE = 0o600;
 
 /** The bans in the file, none when there is no file, and the number of lines that are no bans. */
-export function readBans(path: string): { bans: Ban[]; bad: number } {
-  let text: string;
-  try {
-    text = readRegularText(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { bans: [], bad: 0 };
-    throw error;
-  }
-  const lines = text.split('\n').filter((line) => line !== '');
-  const bans = lines.flatMap((line) => readBan(line) ?? []);
-  return { bans, bad: lines.length - bans.length };
-}
+export const readBans = (path: string): { records: Ban[]; bad: number } => readRecordLines(path, readBan);
 
 function readBan(line: string): Ban | null {
   let value: Partial<Ban> | null;

@@ -58,7 +58,7 @@ export class PolicyKeeper {
   #read(): void {
     const { memory, dataDir, log, toDayMs } = this.#options;
     try {
-      const { bans, bad } = readBans(bansPath(dataDir));
+      const { records: bans, bad } = readBans(bansPath(dataDir));
       putBans(
         memory.bans,
         bans.map((ban) => shifted(ban, -toDayMs())),

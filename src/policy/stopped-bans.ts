@@ -16,7 +16,7 @@ export class StoppedBans {
   }
 
   list(): Ban[] {
-    return readBans(this.#path).bans.filter(({ untilMs }) => untilMs > this.#now());
+    return readBans(this.#path).records.filter(({ untilMs }) => untilMs > this.#now());
   }
 
   /** @throws RelayError when the text is no address or network. */
@@ -35,6 +35,6 @@ export class StoppedBans {
   }
 
   #others(network: string): Ban[] {
-    return readBans(this.#path).bans.filter((ban) => ban.network !== network);
+    return readBans(this.#path).records.filter((ban) => ban.network !== network);
   }
 }

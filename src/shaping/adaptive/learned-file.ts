@@ -1,5 +1,5 @@
 /** What was learned, over a restart: a file in the data folder (../kept-lines.ts). What cannot be read is learned anew. */
-import { readRegularText } from '../../base/regular-file.ts';
+import { readRecordLines } from '../../base/record-lines.ts';
 import type { LearnedRecord } from './controller.ts';
 import type { RateRecord } from './rate-control.ts';
 
@@ -18,18 +18,8 @@ const NUMBERS = [
 ] as const;
 
 /** @returns what was learned, and how many lines are no records. */
-export function readLearned(path: string): { records: LearnedRecord[]; bad: number } {
-  let text: string;
-  try {
-    text = readRegularText(path, MAX_FILE_BYTES);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { records: [], bad: 0 };
-    throw error;
-  }
-  const lines = text.split('\n').filter((line) => line !== '');
-  const records = lines.flatMap((line) => recordIn(line) ?? []);
-  return { records, bad: lines.length - records.length };
-}
+export const readLearned = (path: string): { records: LearnedRecord[]; bad: number } =>
+  readRecordLines(path, recordIn, MAX_FILE_BYTES);
 
 function recordIn(line: string): LearnedRecord | null {
   let value: unknown;

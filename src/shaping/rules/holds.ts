@@ -1,5 +1,5 @@
 /** What rules hold back now: each until a time, over a restart too (../kept-lines.ts). */
-import { readRegularText } from '../../base/regular-file.ts';
+import { readRecordLines } from '../../base/record-lines.ts';
 import type { DeliveryRule } from '../../config/delivery-rules-schema.ts';
 
 export const HOLDS_FILE = 'rule-holds.jsonl';
@@ -62,16 +62,7 @@ export class Holds {
 }
 
 /** @returns none where there is no file. */
-export function readHolds(path: string): Hold[] {
-  let text: string;
-  try {
-    text = readRegularText(path, MAX_FILE_BYTES);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-  return text.split('\n').flatMap((line) => holdIn(line) ?? []);
-}
+export const readHolds = (path: string): Hold[] => readRecordLines(path, holdIn, MAX_FILE_BYTES).records;
 
 function holdIn(line: string): Hold | null {
   try {

@@ -3,7 +3,7 @@
  * processes look whether it is another one, so an order holds for all of them, and for one that is not running when it starts.
  */
 import { renameSync, statSync, writeFileSync } from 'node:fs';
-import { readRegularText } from '../../base/regular-file.ts';
+import { readRecordLines } from '../../base/record-lines.ts';
 
 export const ORDERS_FILE = 'warmup-orders.jsonl';
 const MAX_ORDERS = 1000;
@@ -23,16 +23,8 @@ export interface WarmUpOrder {
 }
 
 /** @returns none where there is no file; lines that are no orders are passed over. */
-export function readOrders(path: string): WarmUpOrder[] {
-  let text: string;
-  try {
-    text = readRegularText(path, MAX_FILE_BYTES);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-  return text.split('\n').flatMap((line) => orderIn(line) ?? []);
-}
+export const readOrders = (path: string): WarmUpOrder[] =>
+  readRecordLines(path, orderIn, MAX_FILE_BYTES).records;
 
 function orderIn(line: string): WarmUpOrder | null {
   let value: Partial<WarmUpOrder> | null;

@@ -1,7 +1,7 @@
 /** Records of warm-ups on disk: a JSON object a line, `key` beside the record. A new file is renamed over the old one. */
 import { renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
-import { readRegularText } from '../../base/regular-file.ts';
+import { readRecordLines } from '../../base/record-lines.ts';
 import { NEW_WARM_UP, type WarmUpRecord } from './warm-up.ts';
 
 export const WARM_UP_FILE = 'warmup.jsonl';
@@ -16,18 +16,8 @@ export interface KeptWarmUp {
 }
 
 /** @returns what is there, and how many lines are no records. */
-export function readWarmUps(path: string): { kept: KeptWarmUp[]; bad: number } {
-  let text: string;
-  try {
-    text = readRegularText(path, MAX_FILE_BYTES);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { kept: [], bad: 0 };
-    throw error;
-  }
-  const lines = text.split('\n').filter((line) => line !== '');
-  const kept = lines.flatMap((line) => keptIn(line) ?? []);
-  return { kept, bad: lines.length - kept.length };
-}
+export const readWarmUps = (path: string): { records: KeptWarmUp[]; bad: number } =>
+  readRecordLines(path, keptIn, MAX_FILE_BYTES);
 
 function keptIn(line: string): KeptWarmUp | null {
   let value: Partial<KeptWarmUp> | null;

@@ -100,7 +100,7 @@ export class WarmUps {
 
   /** Reads the file. @returns how many lines of it are damaged. */
   open(plans: readonly WarmUpPlan[]): number {
-    const { kept, bad } = readWarmUps(this.#ports.path);
+    const { records: kept, bad } = readWarmUps(this.#ports.path);
     for (const one of kept) this.#kept.set(keyOf(one.source, one.site), one);
     this.reconfigure(plans);
     return bad;

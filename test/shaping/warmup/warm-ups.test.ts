@@ -57,7 +57,7 @@ test('nothing goes before its block is in the file, which never says less than w
   const one = setUp();
   one.warmUps.open([plan('google')]);
   await one.begin('google');
-  const sentInFile = (): number => readWarmUps(one.path).kept[0]?.record.sent ?? 0;
+  const sentInFile = (): number => readWarmUps(one.path).records[0]?.record.sent ?? 0;
   assert.ok(sentInFile() >= 1);
   let sent = 0;
   for (let i = 0; i < 100 && sent < 50; i++) {
@@ -85,13 +85,13 @@ test('after a kill what was reserved counts as sent; after an orderly end what w
   const killed = setUp(one.folder);
   killed.warmUps.open([plan('google', [1000])]);
   await killed.begin('google');
-  const before = readWarmUps(one.path).kept[0]?.record.sent ?? 0;
+  const before = readWarmUps(one.path).records[0]?.record.sent ?? 0;
   assert.ok(before >= 3);
   await killed.warmUps.close();
-  const [kept] = readWarmUps(one.path).kept;
+  const [kept] = readWarmUps(one.path).records;
   assert.ok((kept?.record.sent ?? 0) >= 3 && (kept?.record.sent ?? 0) < before);
   await killed.warmUps.close();
-  assert.equal(readWarmUps(one.path).kept[0]?.record.sent, kept?.record.sent);
+  assert.equal(readWarmUps(one.path).records[0]?.record.sent, kept?.record.sent);
 });
 
 test('a file that cannot be written holds the mail, and is said', async () => {
@@ -119,7 +119,7 @@ test('the plan of a provider comes before that for all; sources without one are 
   assert.equal(one.limits.get('google')?.messagesPerS, even(20));
   assert.equal(one.limits.get('mx:a.test'), null);
   await one.warmUps.close();
-  assert.equal(readWarmUps(one.path).kept.length, 2);
+  assert.equal(readWarmUps(one.path).records.length, 2);
 });
 
 test('orders hold while it runs and for what begins later, once', async () => {
@@ -187,7 +187,7 @@ test('what is damaged in the files is passed over', () => {
     3,
   ];
   writeFileSync(path, `${[record, ...wrong].map((one) => JSON.stringify(one)).join('\n')}\n{"so`);
-  const { kept, bad } = readWarmUps(path);
+  const { records: kept, bad } = readWarmUps(path);
   assert.deepEqual([kept.length, kept[0]?.record.sent, kept[0]?.record.paused, bad], [1, 4, '', 6]);
   writeFileSync(path, '{"at_ms":1,"source":"a"}\nno\n');
   assert.deepEqual(readOrders(path), []);
