@@ -185,11 +185,12 @@ async function until(
   relay: RelayFixture,
   matches: (all: Awaited<ReturnType<typeof processesOf>>) => boolean,
 ) {
-  for (let tries = 0; tries < 40; tries++) {
-    const all = await processesOf(relay);
-    if (matches(all)) return all;
-  }
-  throw new Error(`never: ${JSON.stringify(await processesOf(relay))}`);
+  let all: Awaited<ReturnType<typeof processesOf>> = [];
+  await eventually(async () => {
+    all = await processesOf(relay);
+    assert.ok(matches(all), JSON.stringify(all));
+  });
+  return all;
 }
 
 test('the queue commands see and change the queues of all processes, running and stopped', {

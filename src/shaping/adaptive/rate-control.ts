@@ -152,7 +152,7 @@ export class RateControl {
     this.#offered++;
     if (this.phase === 'blocked' ? sentMs < this.#probeMs : sentMs < this.#cutMs) return false;
     // One that comes soon after the last was over means that it was too short.
-    const again = nowMs - this.#probeMs < this.#blockMs;
+    const again = this.#blockMs > 0 && nowMs - this.#probeMs < this.#blockMs;
     this.#blockMs = again ? Math.min(MAX_BLOCK_MS, this.#blockMs * 2) : BLOCK_MS;
     if (this.phase !== 'blocked') this.#before = this.phase === 'probing' ? 'climbing' : this.phase;
     this.phase = 'blocked';

@@ -195,6 +195,13 @@ describe('one key', () => {
     assert.equal(control.isFree, true);
   });
 
+  test('a block that comes while a probe is awaited lasts as long as any', () => {
+    const control = new RateControl(DEFAULTS, () => FREE, 0);
+    assert.equal(control.refused(0, 100), true);
+    assert.equal(control.blocked(100, 100), true);
+    assert.equal(control.limit().closedUntilMs, 100 + 1_800_000);
+  });
+
   test('what was learned is the same after a restart, whatever the clock says', () => {
     fc.assert(
       fc.property(events, fc.integer({ min: -1e9, max: 1e9 }), (all, aheadMs) => {
