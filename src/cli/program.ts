@@ -1,9 +1,11 @@
 /** The program without its commands: what its help, its errors and its output look like. */
+import { existsSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { Command, Help, Option } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
-import { noteBelow } from './command-line.ts';
+import { nearest } from '../config/shape.ts';
+import { type CommandLine, noteBelow } from './command-line.ts';
 
 const CONFIG = new Option(
   '-c, --config <path>',
@@ -45,6 +47,17 @@ export function newProgram(out: Writable, err: Writable): Command {
   });
   noteBelow(program, SIGNALS, EXIT_CODES);
   return program;
+}
+
+/** Refuses a word in the place of the config that is no file: it was meant as a command. */
+export function refuseUnknown(word: string, program: Command, line: CommandLine): void {
+  if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
+  const near = nearest(
+    word,
+    program.commands.map((command) => command.name()),
+  );
+  const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
+  line.usage(`there is no command ${word}, nor a config file of that name (${hint})`);
 }
 
 /** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
