@@ -272,6 +272,15 @@ test('CHANGELOG.md mentions the version of package.json', () => {
   assert.match(text('CHANGELOG.md'), new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'));
 });
 
+test('docs/words.md has each word once', () => {
+  const words = [...text('docs/words.md').matchAll(/^\| ([a-z][\w -]*) \|/gm)].map(([, word]) => word);
+  assert.ok(words.length > 30);
+  assert.deepEqual(
+    words.filter((word, i) => words.indexOf(word) !== i),
+    [],
+  );
+});
+
 test('every exit code stands in docs/exit-codes.md, every event field in docs/events.md', () => {
   const codes = [...text('src/base/exit-codes.ts').matchAll(/^ {2}\w+: (\d+),/gm)].map((match) => match[1]);
   assert.ok(codes.length >= 9);

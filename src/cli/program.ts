@@ -14,7 +14,7 @@ const CONFIG = new Option(
 const SIGNALS =
   'Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log and event files.';
 const EXIT_CODES =
-  'Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
+  'Exit codes: 0 done, 1 or 2 what lint found, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
 /** Help as commander writes it. */
 const HELP = new Help();
 
