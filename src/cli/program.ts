@@ -1,9 +1,11 @@
 /** The program without its commands: what its help, its errors and its output look like. */
+import { existsSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { Command, Help, Option } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
-import { noteBelow } from './command-line.ts';
+import { nearest } from '../config/shape.ts';
+import { type CommandLine, noteBelow } from './command-line.ts';
 
 const CONFIG = new Option(
   '-c, --config <path>',
@@ -12,7 +14,7 @@ const CONFIG = new Option(
 const SIGNALS =
   'Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log and event files.';
 const EXIT_CODES =
-  'Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
+  'Exit codes: 0 done, 1 or 2 what lint found, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
 /** Help as commander writes it. */
 const HELP = new Help();
 
@@ -45,6 +47,17 @@ export function newProgram(out: Writable, err: Writable): Command {
   });
   noteBelow(program, SIGNALS, EXIT_CODES);
   return program;
+}
+
+/** Refuses a word in the place of the config that is no file: it was meant as a command. */
+export function refuseUnknown(word: string, program: Command, line: CommandLine): void {
+  if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
+  const near = nearest(
+    word,
+    program.commands.map((command) => command.name()),
+  );
+  const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
+  line.usage(`there is no command ${word}, nor a config file of that name (${hint})`);
 }
 
 /** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
