@@ -75,6 +75,8 @@ export const LOG_FIELDS = {
   max_offset_ms: ['number', '`clock_max_offset_ms`'],
   mechanism: ['text', 'mechanism of AUTH'],
   messages: ['number', 'messages'],
+  max_connections: ['number', 'connections open at once at most; null: no limit'],
+  messages_per_connection: ['number', 'messages over one connection at most; null: no limit'],
   messages_per_s: ['number', 'messages a second at most; null: no limit'],
   method: ['text', 'what was asked over the control socket'],
   mode: ['text', 'what the rule does: `log`, `tag`, `reject` …'],
