@@ -75,6 +75,7 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'bounced',
   'expired',
   'suppressed',
+  'discarded',
   'removed',
   'held',
   'limit_changed',

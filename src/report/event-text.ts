@@ -38,6 +38,7 @@ function partsOf(event: ReadEvent): string[] {
     case 'bounced':
     case 'expired':
     case 'suppressed':
+    case 'discarded':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
     case 'async_bounced':
     case 'complained':

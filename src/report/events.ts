@@ -11,6 +11,7 @@ import type { Message } from '../mail/message.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
 import { isExpiry, type Outcome, type PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
+import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
@@ -113,6 +114,10 @@ export class EventLog {
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
     for (const { seqs, outcome } of result.groups) {
+      if (outcome.kind === 'deferred' && outcome.reason === HELD_BY_RULE) {
+        this.#heldByRule(result, seqs.length, outcome.detail);
+        continue;
+      }
       const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
       for (const seq of seqs) this.#tell(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
     }
@@ -122,6 +127,16 @@ export class EventLog {
   held(entry: EntryFacts, reason = 'suspected_poison'): void {
     if (!this.#told) return;
     this.#tell(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
+  }
+
+  /** A rule of `egress.routing` holds these recipients of an entry. */
+  #heldByRule(result: AttemptResult, recipients: number, detail: string): void {
+    const { queueId, reversePath, messageId = '', destination } = result;
+    const entry = about({ queueId, reversePath, messageId, destination });
+    this.#tell(
+      `{"type":"held${this.#stamp()}${entry}${attributes(result.attributes)},"reason":"${HELD_BY_RULE}"` +
+        `${text('rule', rulesIn(detail)[0])},"recipients":${recipients}}\n`,
+    );
   }
 
   /** An operator removed these recipients of an entry. */
@@ -198,7 +213,8 @@ const ms = (value: number): number => Math.round(value * 10) / 10;
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
   if (outcome.kind !== 'bounced') return outcome.kind;
   if (isExpiry(outcome.reason)) return 'expired';
-  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
+  const { reason } = outcome;
+  return reason === 'suppressed' || reason === 'discarded' ? reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {
@@ -215,7 +231,8 @@ function describe(outcome: Outcome): string {
     case 'bounced':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}`
+        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}` +
+        (outcome.reason === 'discarded' ? text('rule', rulesIn(outcome.detail)[0]) : '')
       );
   }
 }

@@ -15,6 +15,7 @@ const NAMES = {
   bounced: 'mail.bounced',
   expired: 'mail.expired',
   suppressed: 'mail.suppressed',
+  discarded: 'mail.discarded',
   removed: 'mail.removed',
   held: 'mail.held',
 } as const;
