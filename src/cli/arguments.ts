@@ -79,6 +79,7 @@ export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
   'removed',
   'held',
   'limit_changed',
+  'source_state',
   'async_bounced',
   'complained',
   'dropped',

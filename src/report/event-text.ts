@@ -43,6 +43,8 @@ function partsOf(event: ReadEvent): string[] {
     case 'async_bounced':
     case 'complained':
       return [...to, ...messageId, ...named(event, 'tenant', 'campaign', 'matched_by', 'class', 'feedback')];
+    case 'source_state':
+      return named(event, 'source', 'state', 'check', 'ok', 'detail');
     case 'limit_changed':
       return named(
         event,

@@ -173,6 +173,18 @@ export interface LimitChangedEvent extends Common {
   observed?: boolean;
 }
 
+/** Something about a source that mail leaves from is otherwise now. */
+export interface SourceStateEvent extends Common {
+  type: 'source_state';
+  source: string;
+  /** suspended: nothing leaves from it. */
+  state: 'usable' | 'suspended';
+  /** What was looked at (docs/egress.md), and whether it is as it should be. */
+  check: string;
+  ok: boolean;
+  detail: string;
+}
+
 /** What a report that came to a return path is about (docs/bounces.md). */
 interface ReportedEvent extends Common {
   /** '': not known. */
@@ -221,6 +233,7 @@ export type DeliveryEvent =
   | RemovedEvent
   | HeldEvent
   | LimitChangedEvent
+  | SourceStateEvent
   | AsyncBouncedEvent
   | ComplainedEvent
   | DroppedEvent;

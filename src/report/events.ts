@@ -17,7 +17,13 @@ import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
-import type { AsyncBouncedEvent, ComplainedEvent, DeliveryEvent, LimitChangedEvent } from './event-types.ts';
+import type {
+  AsyncBouncedEvent,
+  ComplainedEvent,
+  DeliveryEvent,
+  LimitChangedEvent,
+  SourceStateEvent,
+} from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
@@ -152,6 +158,14 @@ export class EventLog {
     const { type, ...rest } = report;
     const time = new Date(this.#now()).toISOString();
     this.#file.append(`${printableJson(JSON.stringify({ type, time, node: this.#node, ...rest }))}\n`);
+  }
+
+  /** Something about a source is otherwise now. It is no fate of mail, so `log.mail` has no line of it. */
+  sourceState(change: Omit<SourceStateEvent, 'type' | 'time' | 'node'>): void {
+    if (!this.#written) return;
+    const time = new Date(this.#now()).toISOString();
+    const event: SourceStateEvent = { type: 'source_state', time, node: this.#node, ...change };
+    this.#file.append(`${printableJson(JSON.stringify(event))}\n`);
   }
 
   /** A limit is another one now. It is no fate of mail, so `log.mail` has no line of it. */

@@ -46,7 +46,7 @@ export class MailLines {
     }
     const event = JSON.parse(line) as Exclude<
       DeliveryEvent,
-      { type: 'dropped' | 'limit_changed' | 'async_bounced' | 'complained' }
+      { type: 'dropped' | 'limit_changed' | 'source_state' | 'async_bounced' | 'complained' }
     >;
     this.#log.info(NAMES[event.type], { queue_id: event.queue_id, line: eventText({ ...event }) });
   }

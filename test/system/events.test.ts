@@ -95,6 +95,7 @@ test('every field of every event is documented, and stands in the lines of a rel
           'suppressed',
           'discarded',
           'limit_changed',
+          'source_state',
           'async_bounced',
           'complained',
         ].includes(type),
