@@ -56,7 +56,7 @@ export interface SenderPorts {
   begun?: BegunSlots;
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
-  /** See Posts. */
+  /** See OwedJobs. */
   thread?: number;
   threads?: number;
   /** Steady time (base/steady.ts). */

@@ -25,7 +25,7 @@ import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
 import { OpenConnections } from './open-connections.ts';
 import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
-import { Posts } from './posts.ts';
+import { OwedJobs } from './owed-jobs.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
@@ -60,14 +60,13 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #touched = new Set<Destination>();
   readonly gates: DestinationPorts<Destination>['gates'];
   returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
-  readonly #posts: Posts;
-  #drained = false;
+  readonly #owed: OwedJobs;
   #depth = 0;
   readonly #granted: GrantedConnections;
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
-    this.#posts = new Posts(ports);
+    this.#owed = new OwedJobs(ports);
     this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
@@ -126,7 +125,7 @@ export class Sender implements DestinationPorts<Destination> {
       random: ports.random,
       now: () => this.#nowMs,
       wall: () => this.#wallMs,
-      result: (result) => this.#posts.result(result),
+      result: (result) => this.#owed.answer(result),
       get config() {
         return sender.config;
       },
@@ -201,7 +200,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   #takeAll(jobs: Job[]): void {
     for (const job of jobs) {
-      this.#posts.held++;
+      this.#owed.count++;
       this.#guarded(new Attempt(job), (attempt) => {
         if (this.draining) this.handBack(attempt);
         else if (!this.#refuse(attempt) && !this.departures.passesOn(attempt))
@@ -250,7 +249,7 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   #passOn(attempt: Attempt, key: string): boolean {
-    attempt.ended = !this.draining && this.#posts.passOn(attempt.job, key);
+    attempt.ended = !this.draining && this.#owed.passOn(attempt.job, key);
     return attempt.ended;
   }
 
@@ -280,7 +279,7 @@ export class Sender implements DestinationPorts<Destination> {
     endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
     if (outcome !== null) attempt.decideRest(outcome);
-    else if (this.#posts.held > delivery.max_handoff_messages) {
+    else if (this.#owed.count > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
@@ -294,6 +293,8 @@ export class Sender implements DestinationPorts<Destination> {
   connect(lane: Destination, host: Host): ClientSession | null {
     return this.#connections.open(lane, host);
   }
+
+  readonly established = (session: ClientSession): void => this.#connections.established(session);
 
   readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
@@ -361,7 +362,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   handBack(attempt: Attempt): void {
     attempt.ended = true;
-    this.#posts.handBack(attempt.job);
+    this.#owed.handBack(attempt.job);
   }
 
   /** One loop turn of the reactor. */
@@ -387,7 +388,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     while (this.#touched.size > 0) this.#pumpTouched();
     this.#depth--;
-    if (this.#depth === 0) this.#flushResults();
+    if (this.#depth === 0) this.#owed.flush(this.draining);
   }
 
   #closed(session: ClientSession, reason: number, errno: number, byProxy: boolean): void {
@@ -418,12 +419,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (this.#depth > 0) return;
     this.#reactor.flush();
-    this.#flushResults();
-  }
-
-  #flushResults(): void {
-    this.#posts.flush();
-    if (this.draining && !this.#drained && this.#posts.held === 0) this.#finishDrain();
+    this.#owed.flush(this.draining);
   }
 
   /** Takes new values of options that can change live. Open connections end after their present work. */
@@ -441,7 +437,7 @@ export class Sender implements DestinationPorts<Destination> {
         if (egress.has(lane.source.name)) lane.source = egress.source(lane.source.name);
         lane.retire();
       }
-      this.#posts.held -= homeless.length;
+      this.#owed.count -= homeless.length;
       this.#takeAll(homeless);
     });
   }
@@ -466,7 +462,7 @@ export class Sender implements DestinationPorts<Destination> {
       for (const { job } of this.departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
-      this.#posts.held -= taken.length;
+      this.#owed.count -= taken.length;
     });
     return taken;
   }
@@ -485,11 +481,6 @@ export class Sender implements DestinationPorts<Destination> {
       for (const attempt of this.departures.takeBack(() => true)) this.handBack(attempt);
       for (const destination of this.#lanes) destination.drain();
     });
-  }
-
-  #finishDrain(): void {
-    this.#drained = true;
-    this.#posts.drained();
   }
 
   /** Closes everything at once; for tests, and at the end. */

@@ -55,6 +55,7 @@ function partsOf(event: ReadEvent): string[] {
         'site',
         'messages_per_s',
         'connections',
+        'messages_per_connection',
         'messages_per_day',
         'closed_until',
         'rule',
