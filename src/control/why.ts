@@ -2,8 +2,10 @@
  * Why mail is not gone: for each entry of a message the causes, from what the queue says of it, from what the relay
  * processes know of its destination, and from the rules of operators.
  */
-import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
+import type { MailDetail, Missing } from '../database/database.ts';
 import type { AskedEntry, Blocker, BlockerKind, Explained } from '../mail/blocker.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
+import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';
@@ -200,13 +202,19 @@ function causesOf(
   nowMs: number,
 ): Cause[] {
   const said = [row.reason, row.detail].filter((text) => text !== '').join(': ');
-  if (row.state === 'HELD')
+  if (row.state === 'HELD') {
+    const rules = row.reason === HELD_BY_RULE ? rulesIn(row.detail) : [];
+    if (rules.length > 0) {
+      const key = rules.join(', ');
+      return [causeOf('held', 'hold', { key, detail: said, setBy: `egress.routing: ${row.detail}` })];
+    }
     return [
       causeOf(row.reason === 'suspected_poison' ? 'suspected_poison' : 'held', 'hold', {
         detail: said,
         setBy: said === '' ? 'an operator' : said,
       }),
     ];
+  }
   const waits = ({ kind }: Blocker): boolean => kind === 'connection_wait';
   if (row.state === 'SENDING') {
     // A lease that no process here knows of is that of another node, or of a process that is gone.

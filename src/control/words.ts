@@ -1,4 +1,5 @@
 /** The words of docs/words.md for what this program keeps in another form. */
+import { isoTime } from '../base/iso-time.ts';
 import type { RecipientStatus } from '../database/database.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import { isExpiry } from '../mail/outcome.ts';
@@ -22,13 +23,16 @@ const WORDS = Object.fromEntries(Object.entries(STATES).map(([word, state]) => [
 export const stateWord = (state: OutboxState): EntryState => WORDS[state];
 
 /** What became of a recipient. */
-export type Fate = RecipientStatus | 'expired' | 'suppressed';
+export type Fate = RecipientStatus | 'expired' | 'suppressed' | 'discarded';
 
-export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate =>
-  status !== 'bounced' ? status : isExpiry(reason) ? 'expired' : reason === 'suppressed' ? reason : status;
+export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate => {
+  if (status !== 'bounced') return status;
+  if (isExpiry(reason)) return 'expired';
+  return reason === 'suppressed' || reason === 'discarded' ? reason : status;
+};
 
 /** RFC 3339, in UTC with milliseconds. */
-export const timeOf = (ms: number): string => new Date(ms).toISOString();
+export const timeOf = isoTime;
 
 export const timeOrNull = (ms: number | null): string | null => (ms === null ? null : timeOf(ms));
 

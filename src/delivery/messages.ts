@@ -4,11 +4,11 @@ import type { Config } from '../config/schema.ts';
 import type { PoolMove } from '../egress/pool-moves.ts';
 import type { RulesText } from '../feedback/rules-text.ts';
 import type { Job } from '../mail/job.ts';
-import type { Wire } from '../mail/message-wire.ts';
 import type { ReturnPathKeys } from '../mail/return-path.ts';
 import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
+import type { Wire } from '../mail/wire.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
@@ -33,6 +33,9 @@ export interface DeliveryThreadStart {
   notBeforeMs: number;
   /** Folder of the host's MTA-STS policies. */
   stsDir: string;
+  /** Which of how many threads it is. */
+  thread: number;
+  threads: number;
   /** Name of this thread, unique on the host. */
   name: string;
   /** Where the thread notes attempts that it has begun; null: nowhere. */
@@ -41,8 +44,15 @@ export interface DeliveryThreadStart {
   ownListeners: { address: string; port: number }[];
 }
 
+/** A job for the thread that has the connections of this key. */
+export interface PassedOn {
+  job: Job;
+  key: string;
+}
+
 export type FromDelivery =
   | { type: 'ready'; reactorId: number }
+  | { type: 'passed-on'; jobs: PassedOn[] }
   /** AttemptResults, as written by mail/job-wire. */
   | { type: 'results'; wire: Wire; count: number }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */

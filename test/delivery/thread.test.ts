@@ -16,7 +16,7 @@ import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/de
 import { readRulesTexts } from '../../src/feedback/rules-text.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { readResults, writeJob } from '../../src/mail/job-wire.ts';
-import type { Wire } from '../../src/mail/message-wire.ts';
+import type { Wire } from '../../src/mail/wire.ts';
 import { createArena, tlsSlot } from '../../src/native.ts';
 import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -30,6 +30,8 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   Atomics.store(gauges, leasesSteadyUntilOf(0), steadyMs() / LEASE_UNIT_MS + 2 ** 20);
   const smarthost = { host: '127.0.0.1', port: sink.port };
   const workerData: DeliveryThreadStart = {
+    thread: 0,
+    threads: 1,
     config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
     arena: arena.buffer,
     tls: { client: tlsSlot() },
