@@ -1,6 +1,7 @@
 /** Lines of a CSV file as entries of the suppression list. */
 import type { CsvRecord } from '../base/csv.ts';
 import { printable } from '../base/printable.ts';
+import { timeIn } from '../base/time-text.ts';
 import { isAttributeText } from '../mail/attributes.ts';
 import {
   MAX_DETAIL_LENGTH,
@@ -20,7 +21,6 @@ export interface LineDefaults {
 }
 
 const REASON = /^[a-z][a-z0-9_]{0,63}$/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)$/;
 /** What other senders call these columns. */
 const ALIASES: Readonly<Record<string, string>> = {
   email: 'address',
@@ -73,8 +73,8 @@ export class SuppressionLines {
     const tenant = isPlain ? '' : of('tenant').trim();
     if (tenant !== '' && !isAttributeText(tenant))
       return `${JSON.stringify(tenant.slice(0, 100))} is no tenant`;
-    const createdAtMs = created === '' ? nowMs : timeOf(created);
-    const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeOf(ends);
+    const createdAtMs = created === '' ? nowMs : timeIn(created);
+    const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeIn(ends);
     if (Number.isNaN(createdAtMs)) return `${JSON.stringify(created.slice(0, 100))} is no time`;
     if (Number.isNaN(expiresAtMs)) return `${JSON.stringify(ends.slice(0, 100))} is no time`;
     return {
@@ -89,8 +89,6 @@ export class SuppressionLines {
     };
   }
 }
-
-const timeOf = (text: string): number => (TIME.test(text) ? Date.parse(text) : Number.NaN);
 
 const sourceOf = (text: string): SuppressionSource =>
   SUPPRESSION_SOURCES.find((source) => source === text) ?? 'import';

@@ -4,6 +4,7 @@
  */
 import { domainOf } from '../base/domain.ts';
 import { isOfSystem, RelayError } from '../base/errors.ts';
+import { timeIn } from '../base/time-text.ts';
 import {
   type Attributes,
   isAttributeText,
@@ -158,6 +159,5 @@ const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 function deadlineOf(text: string, nowMs: number): number {
   const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
   if (count !== undefined) return nowMs + Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
-  const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/i.test(text);
-  return isTime ? Date.parse(text) : Number.NaN;
+  return timeIn(text);
 }

@@ -2,9 +2,11 @@
  * Reads the shaping data: the file that comes with the relay (config/shaping.json) and the operator's own laid over it. In the
  * former each number has the page that it was taken from, and when. Whatever is wrong is said with file and line.
  */
+
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import { readRegularText } from '../base/regular-file.ts';
+import { isDay } from '../base/time-text.ts';
 import { type Node, type Place, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';
 import { keyPath } from '../config/key-path.ts';
 import { accepts, nearest } from '../config/shape.ts';
@@ -20,7 +22,7 @@ export const SHIPPED_SHAPING = join(import.meta.dirname, '../../config/shaping.j
 const MAX_FILE_BYTES = 4_194_304;
 const MAX_PROVIDERS = 10_000;
 const NAME = /^[a-z0-9][a-z0-9_.-]{0,63}$/;
-const DATE = /^\d{4}-\d\d-\d\d$/;
+const startsWithText = (text: string): boolean => /^\S/.test(text);
 
 export interface ShapingFiles {
   file: string;
@@ -166,11 +168,11 @@ class Reader {
   #checkOrigin(path: readonly string[]): void {
     const entries = this.#object(path, ['value', 'source', 'as_of']);
     for (const [key, right, wanted] of [
-      ['source', /^\S/, 'a text that says where the value comes from'],
-      ['as_of', DATE, 'the day on which it was found, as 2026-12-31'],
+      ['source', startsWithText, 'a text that says where the value comes from'],
+      ['as_of', isDay, 'the day on which it was found, as 2026-12-31'],
     ] as const) {
       const node = entries.get(key);
-      if (node === undefined || (node.kind === 'scalar' && right.test(String(node.value)))) continue;
+      if (node === undefined || (node.kind === 'scalar' && right(String(node.value)))) continue;
       this.#say([...path, key], `must be ${wanted}`);
     }
   }
