@@ -45,11 +45,12 @@ export function takeAttributes(
   submission: Submission,
 ): Attributes | undefined | Reply {
   const { content, user, address, listener, reversePath, nowMs } = submission;
+  const trusted = (): boolean => rules.trusts(user !== undefined, address);
   let said = NONE;
   if (rules.looksAlways || arena.marked(content)) {
     const fields = fieldsOf(rules, arena, content);
     if (fields instanceof Reply) return fields;
-    if (fields.length > 0 && rules.trusts(user !== undefined, address)) {
+    if (fields.length > 0 && trusted()) {
       const read = attributesOf(fields, rules, nowMs);
       if (typeof read === 'string') return REPLY.bad_attribute.with(read);
       said = read;
@@ -59,7 +60,8 @@ export function takeAttributes(
   const attributes = { ...said };
   const fromDomain = (): string => fromDomainIn(arena, content);
   const senderDomain = domainOf(reversePath);
-  if (rules.anyRule) rules.complete(attributes, { user, listener, senderDomain, fromDomain }, nowMs);
+  if (rules.anyRule)
+    rules.complete(attributes, { trusted: trusted(), user, listener, senderDomain, fromDomain }, nowMs);
   const { tenant } = attributes;
   if (tenant !== undefined && !rules.isTenant(tenant)) return REPLY.unknown_tenant.with(tenant);
   return Object.keys(attributes).length === 0 ? undefined : attributes;
