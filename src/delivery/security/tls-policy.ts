@@ -3,6 +3,7 @@ import { domainKey } from '../../base/domain.ts';
 import type { Config } from '../../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
 import { hopOfKey, viaKey } from '../../mail/operator-keys.ts';
+import type { Host } from '../route.ts';
 
 type NextHop = NonNullable<Config['delivery']['smarthost']>;
 export type TlsMode = Config['delivery']['tls']['mode'];
@@ -52,6 +53,14 @@ export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolic
     serverName: hop?.tls?.server_name,
     own: own !== undefined,
   };
+}
+
+/** The TLS mode at a host; `dane`: by its TLSA records. */
+export type HostMode = TlsMode | 'dane';
+
+export function modeFor(host: Pick<Host, 'dane' | 'verify'>, { mode, own }: TlsPolicy): HostMode {
+  if (host.dane !== undefined) return 'dane';
+  return host.verify === true && !own ? 'verify' : mode;
 }
 
 const STRICTER: Readonly<Record<TlsMode, number>> = { none: 0, opportunistic: 1, required: 2, verify: 3 };
