@@ -126,7 +126,7 @@ export const LOG_FIELDS = {
   sessions: ['number', 'TLS sessions'],
   selector: ['text', 'selector of a DKIM key'],
   shard: ['text', 'a database server of the queue'],
-  signal: ['text', 'a signal of the system'],
+  signal: ['text', 'a signal of the system, or `parent ended`: npm, which started the relay, is gone'],
   silent_ms: ['number', 'how long it has not answered'],
   site: ['text', 'a provider, or domains that share hosts (docs/shaping.md)'],
   skipped: ['number', 'lines that were passed over'],
