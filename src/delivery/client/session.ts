@@ -15,7 +15,7 @@ import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { type Asked, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
-import type { HostMode } from '../security/tls-policy.ts';
+import type { HostMode } from '../security/host-mode.ts';
 import { abandon, giveBack } from './abandon.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOurs } from './blame.ts';

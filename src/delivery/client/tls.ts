@@ -9,7 +9,7 @@ import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import { replyLine } from '../outcome.ts';
 import { daneText } from '../security/dane.ts';
-import { type HostMode, modeFor } from '../security/tls-policy.ts';
+import { type HostMode, modeFor } from '../security/host-mode.ts';
 import { proceed, sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
 import { type Fault, GREETING, SECURING, STARTTLS } from './state.ts';

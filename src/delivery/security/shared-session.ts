@@ -6,7 +6,8 @@
 import type { TlsUse } from '../../mail/tls-use.ts';
 import type { Host } from '../route.ts';
 import type { HostDane } from './dane.ts';
-import { type HostMode, modeFor, type TlsPolicy } from './tls-policy.ts';
+import { type HostMode, modeFor } from './host-mode.ts';
+import type { TlsPolicy } from './tls-policy.ts';
 
 /** What is known of an open connection. */
 export interface OpenSession {

@@ -3,7 +3,6 @@ import { domainKey } from '../../base/domain.ts';
 import type { Config } from '../../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
 import { hopOfKey, isRuleHopKey, ruleHopKey, viaKey } from '../../mail/operator-keys.ts';
-import type { Host } from '../route.ts';
 
 type NextHop = NonNullable<Config['delivery']['smarthost']>;
 export type TlsMode = Config['delivery']['tls']['mode'];
@@ -70,14 +69,6 @@ const policyBy = (
   serverName: hop?.tls?.server_name,
   own: own !== undefined,
 });
-
-/** The TLS mode at a host; `dane`: by its TLSA records. */
-export type HostMode = TlsMode | 'dane';
-
-export function modeFor(host: Pick<Host, 'dane' | 'verify'>, { mode, own }: TlsPolicy): HostMode {
-  if (host.dane !== undefined) return 'dane';
-  return host.verify === true && !own ? 'verify' : mode;
-}
 
 const STRICTER: Readonly<Record<TlsMode, number>> = { none: 0, opportunistic: 1, required: 2, verify: 3 };
 
