@@ -285,6 +285,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
   [/^dkim\./, 'src/signing/key-book.ts'],
   [/^return_path\./, 'src/feedback/return-path-keys.ts'],
+  [/^http\./, 'src/supervisor/plane-keeper.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],
