@@ -8,8 +8,9 @@ import type {
   SettleGroup,
   Settlement,
 } from '../database/database.ts';
-import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+import { readMessage, writeMessage } from '../mail/message-wire.ts';
 import type { SuppressionOrder } from '../mail/suppression.ts';
+import { type Wire, WireReader } from '../mail/wire.ts';
 
 /** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {

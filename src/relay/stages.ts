@@ -137,6 +137,7 @@ export class Stages {
       place: this.place,
       log: this.log,
       begins: (key) => this.learning.begins(key),
+      saw: (sign) => this.learning.saw(sign),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
       agenda,
     });
