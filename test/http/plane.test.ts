@@ -42,7 +42,7 @@ function raw(url: string, text: string): Promise<string> {
 }
 
 test('who may ask what', async (t) => {
-  const plane = await withPlane(t);
+  const plane = await withPlane(t, { tokens_file: 'who/tokens.json' });
   const { get, relay } = plane;
   const viewer = await plane.token('--role', 'viewer');
   const inject = await plane.token('--role', 'inject');
@@ -75,7 +75,7 @@ test('who may ask what', async (t) => {
   await eventually(async () => assert.equal((await get('/api/v1/status', viewer)).status, 401));
   // A file that cannot be read leaves what was known; the log says so.
   const unreadable = relay.logLine('http.tokens_unreadable');
-  writeFileSync(join(relay.dataDir, 'tokens.json'), '{');
+  writeFileSync(join(relay.dataDir, 'who/tokens.json'), '{');
   await unreadable;
   assertProblem(await get('/api/v1/status', inject), 403, 'role_missing');
   assert.ok(!relay.rawLog.join('\n').includes(inject.slice(-32)));
