@@ -8,7 +8,7 @@ import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
-import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
+import { atLeast, ruleHop, tlsPolicyOf } from './security/tls-policy.ts';
 
 /** @template Lane the class of the lane itself. */
 export abstract class LaneTerms<Lane> {
@@ -53,7 +53,8 @@ export abstract class LaneTerms<Lane> {
 
   get tls(): OwnerTls {
     const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
-    const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);
+    const ruled = ruleHop(this.ports.config.egress, this.key);
+    const policy = atLeast(tlsPolicyOf(this.rules, this.key, ruled), this.share.limits?.fixed.tls);
     return { policy, broken, slot, record };
   }
 

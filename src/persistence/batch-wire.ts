@@ -71,7 +71,7 @@ function encodeSuppressed(wire: Wire, orders: readonly SuppressionOrder[] = []):
   for (const order of orders) {
     const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = order;
     wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
-    wire.push(order.after, order.withinMs);
+    wire.push(order.after, order.withinMs, order.about);
   }
 }
 
@@ -138,6 +138,7 @@ const decodeSuppressed = (r: WireReader): SuppressionOrder => ({
   expiresAtMs: r.optional<number>(),
   after: r.number(),
   withinMs: r.number(),
+  about: r.text(),
 });
 
 function decodeGroup(r: WireReader): SettleGroup {
