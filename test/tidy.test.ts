@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
+import { EXIT } from '../src/base/exit-codes.ts';
 import { configSchema } from '../src/config/schema.ts';
 import { inner, shapeOf } from '../src/config/shape.ts';
 
@@ -48,6 +49,7 @@ const ROOTS = [
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',
+  'src/supervisor/plane-process.ts',
   'src/persistence/queue-thread.ts',
   'src/persistence/worker.ts',
   'src/auth/worker.ts',
@@ -297,6 +299,32 @@ test('every exit code stands in docs/exit-codes.md, every event field in docs/ev
   );
 });
 
+/** Which command a file of src/cli is part of, where its name does not begin with that. */
+const COMMAND_OF: Readonly<Record<string, string>> = { event: 'events', suspensions: 'resume', why: 'why' };
+
+test('what a command ends with of its own accord stands in docs/exit-codes.md, with the name of the command', () => {
+  const code: Readonly<Record<string, number>> = { ...EXIT };
+  const rows = text('docs/exit-codes.md').split('\n');
+  const said = sources
+    .filter((file) => file.startsWith('src/cli/') && !/-output|program/.test(file))
+    .flatMap((file) => {
+      const [, word = ''] = /^src\/cli\/([a-z]+)/.exec(file) ?? [];
+      const names = [...text(file).matchAll(/\bEXIT\.(dataError|temporary|cannotCreate|config)\b/g)];
+      return [...new Set(names.map(([, name = '']) => name))].map((name) => ({
+        file,
+        command: COMMAND_OF[word] ?? word,
+        row: rows.find((row) => row.startsWith(`| ${code[name]} |`)) ?? '',
+      }));
+    });
+  assert.ok(said.length > 15);
+  assert.deepEqual(
+    said
+      .filter(({ command, row }) => !new RegExp(`\`(?:[a-z]+ )?${command}[ \`]`).test(row))
+      .map(({ file }) => file),
+    [],
+  );
+});
+
 /** Keys of the config with their paths. */
 function keysOf(schema: Parameters<typeof shapeOf>[0], prefix: string): string[] {
   return Object.entries(shapeOf(schema) ?? {}).flatMap(([key, below]) => {
@@ -381,6 +409,9 @@ const TIME_OF_DAY = new Set([
   'src/suspensions/rule-files.ts',
   'src/tls/tls-contexts.ts',
   'src/cli/suppression.ts',
+  // Tokens have an end.
+  'src/cli/token.ts',
+  'src/supervisor/plane-process.ts',
   'src/relay/suppression-list.ts',
   'src/relay/reports.ts',
   'src/relay/suppression.ts',
