@@ -8,6 +8,7 @@ import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
