@@ -47,6 +47,8 @@ export class Attempt {
   /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
   site = '';
   source = '';
+  /** Domains that sign it; null: nobody has looked. */
+  dkimDomains: readonly string[] | null = null;
   /** Delays before its retries, where its site has its own; null: those of the config. */
   retryDelaysMs: readonly number[] | null = null;
   /** The session that works on it; null while it waits. */

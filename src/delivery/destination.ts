@@ -22,7 +22,7 @@ import { LaneSessions } from './lane-sessions.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
-import { type Host, type Route, reachableFrom } from './route.ts';
+import type { Host, Route } from './route.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
@@ -39,7 +39,6 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
-  #gatedUntilMs = 0;
   readonly #pace = new Pace();
 
   constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
@@ -54,7 +53,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const destination = this;
     const ports = {
       now: () => this.now(),
-      route: () => this.#route(),
+      route: () => this.route(() => this.#acceptAgain()),
       outside: (work: () => void) => this.ports.outside(work),
       connect: (host: Host) => this.ports.connect(this, host),
       isWanted: ({ avoid }: Dial) => (avoid.length === 0 ? this.#ready : this.#detours).length > 0,
@@ -68,12 +67,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     return new Dials(ports, this.#hosts);
   }
 
-  async #route(): Promise<Route> {
-    const route = reachableFrom(this.source, await this.ports.route(this.key));
-    const site = route.kind === 'hosts' ? route.site : undefined;
-    // Most routes of a config without MX destinations never wait here.
-    if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
-    return route;
+  /** What came before the limits of its site were known may have to wait for them. */
+  #acceptAgain(): void {
+    for (const attempt of this.#ready.clear()) this.accept(attempt);
   }
 
   #newDetours(): Detours {
@@ -133,9 +129,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
     else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
-    else if (this.#isGated(attempt))
-      this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
-    else {
+    else if (!this.#isGated(attempt)) {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
     }
@@ -436,12 +430,15 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.#end(attempt, deferred('limit_reached', null, by));
   }
 
-  /** Whether a limit of its tenant, campaign or sender's domain keeps it from the site for now. */
-  #isGated({ job }: Attempt): boolean {
+  /** Whether a limit of its addresses, signature, sender's domain, tenant or campaign keeps it from the site for now; then it is ended. */
+  #isGated(attempt: Attempt): boolean {
     const site = this.share.limits?.site.key;
     if (site === undefined) return false;
-    this.#gatedUntilMs = this.ports.gates.take(site, job, this.now());
-    return this.#gatedUntilMs > 0;
+    const { gates } = this.ports;
+    const untilMs = gates.take(site, attempt, this.source, this.now());
+    if (untilMs > 0) this.#deferLimited(attempt, untilMs, gates.refusedBy);
+    else if (untilMs < 0) this.#end(attempt, bounced('failed_by_rule', '5.7.1', gates.refusedBy));
+    return untilMs !== 0;
   }
 
   #decide(attempt: Attempt, outcome: Outcome): void {

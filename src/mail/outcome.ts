@@ -65,6 +65,8 @@ export type BounceReason =
   | 'retry_disabled'
   /** It is on the suppression list: nothing was sent. */
   | 'suppressed'
+  /** A rule on what peers refuse says so (docs/rules.md): nothing was sent. */
+  | 'failed_by_rule'
   | typeof FAILED_BY_OPERATOR;
 
 /** Reason of recipients whose message has passed its deadline (mail/attributes.ts). */

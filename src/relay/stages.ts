@@ -192,6 +192,7 @@ export class Stages {
       log: this.log,
       events: this.events,
       shaping: this.shaping,
+      nodes: agenda,
       threads: threadCount(config.delivery_threads),
       postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
       postMoves: (moves) => this.deliveries.postAll({ type: 'moves', moves }),

@@ -205,6 +205,10 @@ export class Supervisor {
         this.#standIn();
         for (const child of this.#children) if (child.process === process) void this.#bringUpToDate(child);
       },
+      learned: (lines) => {
+        for (const child of this.#children)
+          if (child.process !== process) child.send({ type: 'learned', lines });
+      },
       ended: () => {
         if (accepts) clearCounts(process);
       },

@@ -187,7 +187,10 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/relay/sts.ts': ['src/relay/stages.ts', 'current: () => this.config'],
   'src/relay/egress.ts': ['src/relay/relay.ts', 'void sources.start();'],
   'src/relay/adaptive.ts': ['src/relay/learning.ts', 'this.#adaptive.reconfigure(config)'],
-  'src/shaping/adaptive/settings.ts': ['src/relay/adaptive.ts', 'settingsOf(() => this.#config.adaptive)'],
+  'src/shaping/adaptive/settings.ts': [
+    'src/relay/adaptive.ts',
+    'settingsOf(() => this.#config.adaptive, sharing)',
+  ],
   'src/relay/delivery-rules.ts': ['src/relay/learning.ts', 'this.#rules.reconfigure(config)'],
   'src/shaping/rules/matcher.ts': ['src/shaping/rules/rule-engine.ts', 'matcherOf('],
   'src/shaping/rules/rule-engine.ts': [

@@ -31,12 +31,17 @@ function recordIn(line: string): LearnedRecord | null {
   if (typeof value !== 'object' || value === null) return null;
   const { key, rate, connections, reply } = value as Partial<LearnedRecord>;
   if (typeof key !== 'string' || typeof reply !== 'string') return null;
-  if (rate !== null && !isRate(rate)) return null;
+  if (rate !== null && !isRateRecord(rate)) return null;
   if (connections !== null && !(typeof connections === 'number' && connections >= 1)) return null;
-  return { key, rate, connections, reply };
+  return {
+    key,
+    rate: rate === null ? null : { ...rate, epoch: Number(rate.epoch) || 0 },
+    connections,
+    reply,
+  };
 }
 
-const isRate = (rate: unknown): rate is RateRecord =>
+export const isRateRecord = (rate: unknown): rate is RateRecord =>
   typeof rate === 'object' &&
   rate !== null &&
   PHASES.includes((rate as RateRecord).phase) &&
