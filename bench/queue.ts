@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import type { ActionName } from '../src/mail/operator-action.ts';
-import { MAIN, RelayFixture, type Settings } from '../test/support/relay-fixture.ts';
+import { RelayFixture, type Settings } from '../test/support/relay-fixture.ts';
 import { Child } from './lib/child.ts';
 import { preload } from './lib/deferred.ts';
 import { startShards } from './lib/mariadb.ts';
@@ -17,6 +17,8 @@ import { fail, readOptions } from './lib/options.ts';
 import { memoryBytes } from './lib/proc.ts';
 import { figure, table, writeResults } from './lib/results.ts';
 
+/** As an operator calls it. */
+const PROTORELAY = join(import.meta.dirname, '../bin/protorelay');
 const SAMPLE_MS = 20;
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
@@ -85,7 +87,7 @@ interface Ran {
 /** Runs a command on the queue; its output is read as fast as it comes. */
 async function command(configPath: string, args: string[], onText?: (text: string) => void): Promise<Ran> {
   const began = performance.now();
-  const child = spawn(process.execPath, [MAIN, '-c', configPath, 'queue', ...args]);
+  const child = spawn(PROTORELAY, ['-c', configPath, 'queue', ...args]);
   let [peak, lines, stderr] = [0, 0, ''];
   const sample = setInterval(() => {
     peak = Math.max(peak, memoryBytes(child.pid as number, 'VmHWM') || 0);

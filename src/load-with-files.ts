@@ -8,6 +8,7 @@ import { askersOf, checkHosts } from './check/hosts.ts';
 import { checkListeners } from './check/listeners.ts';
 import { checkMemory, checkOpenFiles, openFilesLimit } from './check/machine.ts';
 import { checkNamedFiles } from './check/named-files.ts';
+import { checkSourceAddresses } from './check/source-addresses.ts';
 import { ConfigError, type Examined, examineConfig, type LoadedConfig, loadConfig } from './config/load.ts';
 import { inOrder, type Said } from './config/problems.ts';
 import type { Finding, Say } from './config/say.ts';
@@ -81,6 +82,7 @@ export async function checkConfig(
   if (!offline)
     checks.push(
       () => checkHosts(config, askersOf(config), problem, warning),
+      () => checkSourceAddresses(config, problem, warning),
       () => checkListeners(config, runningRelay(config), problem, into('note')),
     );
   await Promise.all(checks.map(ifSound));

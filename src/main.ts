@@ -1,5 +1,4 @@
 /** Arguments, exit codes, and the table of command groups. Commands are in cli/; what a relay is made of is in relay/. */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { RelayError } from './base/errors.ts';
@@ -12,7 +11,7 @@ import { addDatabase } from './cli/db.ts';
 import { addDkim } from './cli/dkim.ts';
 import { addEvents } from './cli/events.ts';
 import { addLint } from './cli/lint.ts';
-import { newProgram } from './cli/program.ts';
+import { newProgram, refuseUnknown } from './cli/program.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addReplies } from './cli/replies.ts';
@@ -25,7 +24,6 @@ import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
 import { addWarmUp } from './cli/warmup.ts';
-import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -71,21 +69,10 @@ class Protorelay implements CommandLine {
   }
 
   async #run(config: string | undefined): Promise<void> {
-    if (config !== undefined) this.#notACommand(config);
+    if (config !== undefined) refuseUnknown(config, this.#program, this);
     if (this.#program.args.length > 1) this.usage(`too many arguments: ${this.#program.args.join(' ')}`);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.configPath(config));
-  }
-
-  /** Refuses a word that is no file: it was meant as a command. */
-  #notACommand(word: string): void {
-    if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
-    const near = nearest(
-      word,
-      this.#program.commands.map((command) => command.name()),
-    );
-    const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
-    this.usage(`there is no command ${word}, nor a config file of that name (${hint})`);
   }
 
   endsWith(code: ExitCode): void {

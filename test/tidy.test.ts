@@ -67,23 +67,25 @@ const folderOf = (file: string): string => {
   return first.replace(/\.ts$/, '');
 };
 
-/** Imports of values as [file, line, imported file]; `import type` and all-type braces are not values. */
-function valueImports(file: string): { line: number; target: string }[] {
-  const found: { line: number; target: string }[] = [];
+/** What a file imports, and where; `import type` and all-type braces are no values. */
+function importsOf(file: string): { line: number; target: string; isValue: boolean }[] {
   const source = text(file);
-  const pattern = /^(?:import|export)\s+(?!type\b)([^;]*?)\bfrom\s+'(\.[^']+)'|\bimport\('(\.[^']+)'\)/gm;
-  for (const match of source.matchAll(pattern)) {
-    const [, names = '', from, dynamic] = match;
+  const pattern = /^(?:import|export)\s+(type\b)?([^;]*?)\bfrom\s+'(\.[^']+)'|\bimport\('(\.[^']+)'\)/gm;
+  return [...source.matchAll(pattern)].map((match) => {
+    const [, type, names = '', from, dynamic] = match;
     const braces = /^\{([\s\S]*)\}\s*$/.exec(names.trim())?.[1];
     const onlyTypes = braces
       ?.split(',')
       .every((name) => name.trim() === '' || name.trim().startsWith('type '));
-    if (onlyTypes === true || /\btypeof\s*$/.test(source.slice(0, match.index))) continue;
-    const line = source.slice(0, match.index).split('\n').length;
-    found.push({ line, target: normalize(join(dirname(file), String(from ?? dynamic))) });
-  }
-  return found;
+    const before = source.slice(0, match.index);
+    return {
+      line: before.split('\n').length,
+      target: normalize(join(dirname(file), String(from ?? dynamic))),
+      isValue: type === undefined && onlyTypes !== true && !/\btypeof\s*$/.test(before),
+    };
+  });
 }
+const valueImports = (file: string) => importsOf(file).filter(({ isValue }) => isValue);
 
 test('a stage imports no other stage’s values; base, mail, config and protocol only what lies below them', () => {
   const broken: string[] = [];
@@ -99,6 +101,47 @@ test('a stage imports no other stage’s values; base, mail, config and protocol
     }
   }
   assert.deepEqual(broken, []);
+});
+
+test('of what lies above them base, mail, config and protocol know no types either', () => {
+  const broken = sources.flatMap((file) => {
+    const folder = folderOf(file);
+    const allowed = LAYERS[folder];
+    // What the options of a resolver look like, dns learns of config, which stands below it.
+    if (allowed === undefined || folder === 'dns') return [];
+    return importsOf(file)
+      .filter(({ target }) => ![folder, ...allowed].includes(folderOf(target)))
+      .map(({ line, target }) => `${file}:${line} imports ${target}`);
+  });
+  assert.deepEqual(broken, []);
+});
+
+/** Dialogs, where each verb moves the session on: ARCHITECTURE.md says why they may. */
+const CIRCLES = ['src/session', 'src/delivery/client'];
+
+test('no files import each other in a circle, types included, but for those of a dialog', () => {
+  const known = new Set(sources);
+  const inCircle = (file: string): boolean => CIRCLES.includes(dirname(file));
+  const above = new Map(
+    sources.map((file) => [file, importsOf(file).filter(({ target }) => known.has(target))]),
+  );
+  // Files without imports go first, then those that import only files that have gone: what stays is a circle, or above one.
+  for (let size = 0; size !== above.size; ) {
+    size = above.size;
+    for (const [file, imports] of above) {
+      const left = imports.filter(
+        ({ target }) => above.has(target) && !(inCircle(file) && dirname(target) === dirname(file)),
+      );
+      if (left.length === 0) above.delete(file);
+    }
+  }
+  // Those that nothing left imports are only above a circle.
+  for (let size = 0; size !== above.size; ) {
+    size = above.size;
+    const imported = new Set([...above.values()].flat().map(({ target }) => target));
+    for (const file of above.keys()) if (!imported.has(file)) above.delete(file);
+  }
+  assert.deepEqual([...above.keys()], []);
 });
 
 test('ARCHITECTURE.md names every room of src, and what the rooms to come may import', () => {
@@ -131,6 +174,10 @@ test('files of src and native have at most 500 lines', () => {
     .filter((file) => /^(src|native)\/.*\.(ts|cc|h)$/.test(file))
     .filter((file) => text(file).trimEnd().split('\n').length > 500);
   assert.deepEqual(long, []);
+});
+
+test('main.ts has arguments, exit codes and the table of command groups, in at most 120 lines', () => {
+  assert.ok(text('src/main.ts').trimEnd().split('\n').length <= 120);
 });
 
 /** Lines that match, as file:line: text. This file holds the patterns and is left out. */
@@ -223,6 +270,15 @@ test('versions are pinned', () => {
 test('CHANGELOG.md mentions the version of package.json', () => {
   const { version } = JSON.parse(text('package.json')) as { version: string };
   assert.match(text('CHANGELOG.md'), new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'));
+});
+
+test('docs/words.md has each word once', () => {
+  const words = [...text('docs/words.md').matchAll(/^\| ([a-z][\w -]*) \|/gm)].map(([, word]) => word);
+  assert.ok(words.length > 30);
+  assert.deepEqual(
+    words.filter((word, i) => words.indexOf(word) !== i),
+    [],
+  );
 });
 
 test('every exit code stands in docs/exit-codes.md, every event field in docs/events.md', () => {

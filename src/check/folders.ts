@@ -1,5 +1,5 @@
 /** Folders that a relay makes files in: whether this user may. Makes nothing. */
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Finding, Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
@@ -16,9 +16,14 @@ export function checkFolders(config: Config, problem: Say): void {
     const fault = folderFault(folder);
     if (fault !== null) problem(path, fault);
   };
+  // A start does not make it: on a file system that is not mounted the queue would seem empty.
+  const checkQueueFolder = (folder: string): void => {
+    if (folder === data_dir || existsSync(folder)) check(['database', 'path'], folder);
+    else problem(['database', 'path'], `the folder ${folder} is not there`, 'make it, or write another path');
+  };
   if (database.driver === 'sqlite' && database.path !== ':memory:') {
     if (isFolder(database.path)) problem(['database', 'path'], `${database.path} is a folder`, 'name a file');
-    else check(['database', 'path'], dirname(database.path));
+    else checkQueueFolder(dirname(database.path));
   }
   if (log.file !== null) check(['log', 'file'], dirname(log.file));
   if (mode === 'after_journal') check(['journal', 'path'], journal.path);

@@ -7,8 +7,9 @@ import {
   type VerdictOn,
 } from '../control/queue-answers.ts';
 import { fateOf, stateWord } from '../control/words.ts';
-import type { MailDetail, QueueRow } from '../database/database.ts';
+import type { MailDetail } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */

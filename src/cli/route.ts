@@ -17,6 +17,7 @@ import { domainIn } from '../shaping/message-gates.ts';
 import { addressOf } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { learnedLimitLines, learnedLimitsBySite, type ShownLearnedLimit } from './learned-limits-shown.ts';
 import { learnedLines, type ShownLearned } from './learned-shown.ts';
 
 /** What of the config says where mail goes. */
@@ -78,9 +79,11 @@ interface RouteAnswer {
     value: unknown;
     used: number | null;
     since: string | null;
+    until: string | null;
     set_by: string | null;
   }[];
   learned: ShownLearned[];
+  learned_limits: ShownLearnedLimit[];
   blockers: {
     kind: Blocker['kind'];
     key: string;
@@ -177,12 +180,13 @@ async function routeOf(
         share: Math.round((one.weight / weights) * 1000) / 1000,
       })),
       source,
-      limits: explained.limits.map(({ sinceMs, setBy, ...limit }) => ({
+      limits: explained.limits.map(({ sinceMs, untilMs, setBy, ...limit }) => ({
         ...limit,
         since: timeOrNull(sinceMs),
+        until: timeOrNull(untilMs),
         set_by: setBy || null,
       })),
-      learned: isRunning || site === null ? [] : await learnedAt(config, site, source ?? ''),
+      ...(isRunning || site === null ? NOTHING_LEARNED : await learnedAt(config, site, source ?? '')),
       blockers: explained.blockers.map(({ sinceMs, untilMs, setBy, ...blocker }) => ({
         ...blocker,
         since: timeOrNull(sinceMs),
@@ -252,16 +256,27 @@ async function explainedBy(
   return { explained: explainStopped(config, asked), isRunning: false };
 }
 
+const NOTHING_LEARNED = { learned: [], learned_limits: [] };
+
 /** What was learned lies in files, which a stopped relay leaves. */
-async function learnedAt(config: Config, site: string, source: string): Promise<ShownLearned[]> {
+async function learnedAt(
+  config: Config,
+  site: string,
+  source: string,
+): Promise<Pick<RouteAnswer, 'learned' | 'learned_limits'>> {
   const { learnedBySite } = await import('./learned-shown.ts');
   const { settingsOf } = await import('../shaping/adaptive/settings.ts');
+  const nowMs = timeOfDayMs(steadyMs());
   const learned = learnedBySite(
     config.data_dir,
     settingsOf(() => config.adaptive),
-    timeOfDayMs(steadyMs()),
+    nowMs,
   );
-  return (learned.get(site) ?? []).filter(({ scope, value }) => scope !== 'source' || value === source);
+  const limits = learnedLimitsBySite(config.data_dir, nowMs).get(site) ?? [];
+  return {
+    learned: (learned.get(site) ?? []).filter(({ scope, value }) => scope !== 'source' || value === source),
+    learned_limits: limits.filter((one) => one.source === source),
+  };
 }
 
 function ruleOf({ egress }: Config, asked: AskedEntry, provider: string): string | null {
@@ -292,11 +307,11 @@ function routeText(answer: RouteAnswer): string {
     ['Pool', pool === null ? 'none' : `${pool} (${answer.pool_rule}): ${members.join(', ')}`],
     ['Source', source === null ? 'none may send' : source === '' ? 'the default one' : source],
   ];
-  const limits = answer.limits.map(({ limit, value, used, since, set_by }) => [
+  const limits = answer.limits.map(({ limit, value, used, since, until, set_by }) => [
     `  ${limit}`,
     typeof value === 'object' ? JSON.stringify(value) : String(value),
     used === null ? '' : `${used} used`,
-    `${set_by ?? ''}${since === null ? '' : `, since ${since}`}`,
+    `${set_by ?? ''}${since === null ? '' : `, since ${since}`}${until === null ? '' : `, until ${until}`}`,
   ]);
   const blockers = answer.blockers.map(({ kind, key, until, set_by }) => [
     `  ${kind}`,
@@ -308,7 +323,7 @@ function routeText(answer: RouteAnswer): string {
   return [
     columns(rows),
     part('Limits', columns(limits)),
-    learnedLines(answer.learned)
+    [...learnedLines(answer.learned), ...learnedLimitLines(answer.learned_limits)]
       .map((one) => `${one}\n`)
       .join(''),
     part('Keeps mail now', columns(blockers)),

@@ -25,15 +25,18 @@ export function withoutFaults<T>(schema: z.ZodType<T>, value: unknown): { value:
   for (;;) {
     const result = schema.safeParse(value);
     if (result.success) return { value: result.data, faulty };
+    const gone: Path[] = [];
     for (const issue of result.error.issues) {
+      if (gone.some((path) => path.every((step, i) => step === issue.path[i]))) continue;
       if (issue.code === 'unrecognized_keys')
         for (const key of issue.keys) delete (containerAt(value, issue.path) as Container | undefined)?.[key];
       else {
         const taken = takeOut(value, issue.path);
         if (taken === null) return { value: null, faulty };
-        faulty.push(taken);
+        gone.push(taken);
       }
     }
+    faulty.push(...gone);
   }
 }
 

@@ -1,8 +1,9 @@
 /** The queue in the words of docs/words.md, as `queue … --json` prints it. */
 
-import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
+import type { MailDetail, Missing } from '../database/database.ts';
 import { type Attributes, type MailClass, readAttributes } from '../mail/attributes.ts';
 import type { ActionName } from '../mail/operator-action.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ReplyClass, ReplyMove, ReplyScope } from '../mail/verdict.ts';
 import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf, timeOrNull } from './words.ts';

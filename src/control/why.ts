@@ -2,8 +2,9 @@
  * Why mail is not gone: for each entry of a message the causes, from what the queue says of it, from what the relay
  * processes know of its destination, and from the rules of operators.
  */
-import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
+import type { MailDetail, Missing } from '../database/database.ts';
 import type { AskedEntry, Blocker, BlockerKind, Explained } from '../mail/blocker.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';

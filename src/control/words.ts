@@ -1,4 +1,5 @@
 /** The words of docs/words.md for what this program keeps in another form. */
+import { isoTime } from '../base/iso-time.ts';
 import type { RecipientStatus } from '../database/database.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import { isExpiry } from '../mail/outcome.ts';
@@ -28,7 +29,7 @@ export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: st
   status !== 'bounced' ? status : isExpiry(reason) ? 'expired' : reason === 'suppressed' ? reason : status;
 
 /** RFC 3339, in UTC with milliseconds. */
-export const timeOf = (ms: number): string => new Date(ms).toISOString();
+export const timeOf = isoTime;
 
 export const timeOrNull = (ms: number | null): string | null => (ms === null ? null : timeOf(ms));
 

@@ -4,6 +4,7 @@ import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuppressionAnswers, SuppressionAsk, SuppressionOrder } from '../mail/suppression.ts';
@@ -231,25 +232,6 @@ export interface QueueFilter {
   selection?: Selection;
   limit: number;
   afterQueueId?: string;
-}
-export interface QueueRow {
-  queueId: string;
-  destination: string;
-  state: OutboxState;
-  attempts: number;
-  nextAttemptMs: number;
-  reversePath: string;
-  sizeBytes: number;
-  receivedAtMs: number;
-  messageId: string;
-  /** Who authenticated; null: nobody did. */
-  user: string | null;
-  listener: string;
-  waiting: number;
-  reason: string;
-  detail: string;
-  /** As mail/attributes.ts writes them; null: it has none. */
-  attributes: string | null;
 }
 export interface MailDetail {
   queueId: string;

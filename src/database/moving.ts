@@ -8,7 +8,6 @@ import { destinationOf, type RouteTable } from '../mail/destination.ts';
 import type { Move } from '../mail/operator-action.ts';
 import { failKey } from '../mail/operator-keys.ts';
 import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
-import type { Selection } from './database.ts';
 import type { SelectedRow } from './select-rows.ts';
 import { parseRuns, seqsOf, seqsText } from './seq-runs.ts';
 
@@ -223,13 +222,6 @@ export function changeOf(move: Move, nowMs: number): Change {
       operatorText: move.fail,
     });
   return ({ state }) => (state === 'HELD' ? {} : { dueAt: nowMs });
-}
-
-/** What a move is for among all that waits. Mail that ends is out of reach. */
-export function movableBy(move: Move): Pick<Selection, 'notDestinations' | 'rerouted'> {
-  if ('reroute' in move && move.reroute === null) return { rerouted: true };
-  const there = 'fail' in move ? [] : [move.reroute as string];
-  return { notDestinations: [`${failKey('')}*`, ...there] };
 }
 
 /** Whether all recipients of the row wait: then it moves as it is. */

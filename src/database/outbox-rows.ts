@@ -1,9 +1,9 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import { type ActionName, nameOf } from '../mail/operator-action.ts';
-import { shownDestination } from '../mail/operator-keys.ts';
+import { type ActionName, type Move, nameOf } from '../mail/operator-action.ts';
+import { failKey, shownDestination } from '../mail/operator-keys.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
-import type { OperateAction, QueueRow, Selection, Settlement } from './database.ts';
-import { movableBy } from './moving.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
+import type { OperateAction, Selection, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
@@ -35,6 +35,13 @@ const STATES_OF: Readonly<Record<ActionName, readonly OutboxState[]>> = {
   fail: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
   reroute: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
 };
+
+/** What a move is for among all that waits. Mail that ends is out of reach. */
+export function movableBy(move: Move): Pick<Selection, 'notDestinations' | 'rerouted'> {
+  if ('reroute' in move && move.reroute === null) return { rerouted: true };
+  const there = 'fail' in move ? [] : [move.reroute as string];
+  return { notDestinations: [`${failKey('')}*`, ...there] };
+}
 
 /** What an action looks at of a selection. */
 export function concernedBy(action: OperateAction, selection: Selection): Selection {

@@ -9,6 +9,7 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import { mergedLines, rowsOfLines } from '../mail/queue-lines.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
@@ -29,7 +30,6 @@ import type {
   OperatePart,
   OperateResult,
   QueueFilter,
-  QueueRow,
   Recovered,
   ReleasedRow,
   Selection,

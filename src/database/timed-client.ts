@@ -1,6 +1,7 @@
 /** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
 
 import { lineTimed } from '../mail/queue-lines.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -17,7 +18,6 @@ import type {
   NodeSlot,
   OperateResult,
   QueueFilter,
-  QueueRow,
   Recovered,
   ReleasedRow,
   RulesAnswer,

@@ -65,6 +65,8 @@ export interface DestinationPorts<Destination> {
   finished(attempt: Attempt): void;
   /** Gives an attempt back unfinished, while draining. */
   handBack(attempt: Attempt): void;
+  /** It is ready for mail. */
+  established(session: ClientSession): void;
   idle(session: ClientSession): void;
   busy(session: ClientSession): void;
   /** Attempts wait, and more connections may be opened: `pump` is to be called after delivery.backlog_wait_ms. */

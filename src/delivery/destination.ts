@@ -18,10 +18,12 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
+import { LaneEndings } from './lane-endings.ts';
 import { LaneSessions } from './lane-sessions.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
+import { tellNoSession, tellRefused, tellUsedUp } from './peers-limits.ts';
 import type { Host, Route } from './route.ts';
 import { Suspension } from './suspension.ts';
 
@@ -40,6 +42,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   readonly #detours: Detours;
   #looksAhead = true;
   readonly #pace = new Pace();
+  readonly #endings: LaneEndings;
 
   constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
@@ -47,6 +50,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
     this.#detours = this.#newDetours();
+    this.#endings = new LaneEndings(this, this.#suspension, ports);
   }
 
   #newDials(): Dials {
@@ -127,9 +131,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
-    if (this.#suspension.active) this.#deferSuspended(attempt);
-    else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
-    else if (!this.#isGated(attempt)) {
+    if (this.#suspension.active) this.#endings.deferSuspended(attempt);
+    else if (this.share.isClosed) this.#endings.deferLimited(attempt);
+    else if (!this.#endings.keepsOut(attempt)) {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
     }
@@ -231,7 +235,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       this.pump();
       // Open sessions go on. What DNS says now matters once they have ended.
     } else if (this.#sessions.established.size > 0) this.#pauseDials();
-    else for (const attempt of this.#ready.clear()) this.#decide(attempt, outcome);
+    else for (const attempt of this.#ready.clear()) this.#endings.decide(attempt, outcome);
   }
 
   notEstablished(session: ClientSession, fault: Fault): void {
@@ -249,6 +253,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
     const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
+    if (kind === 'connection_limit' && !this.hasOthers(session)) tellRefused(this.share.limits, session);
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
     else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
@@ -260,6 +265,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   established(session: ClientSession): void {
     this.#dials.established(session);
+    this.ports.established(session);
     this.#sessions.established.add(session);
     this.#retireExcess();
     session.work();
@@ -306,7 +312,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   returned(attempt: Attempt): void {
     attempt.holder = null;
     this.ports.rests(attempt);
-    if (this.ports.draining) this.#handBack(attempt);
+    if (this.ports.draining) this.#endings.handBack(attempt);
     else if (attempt.tried.length > 0) this.#detours.back(attempt);
     else {
       attempt.readyAtMs = this.now();
@@ -325,6 +331,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   ended(session: ClientSession, fault: Fault | null): void {
     this.#leaves(session);
+    tellUsedUp(this.share.limits, session);
     if (fault !== null && fault.ofConnection !== true && DEFERRALS[fault.reason].whose === 'peer')
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
@@ -367,7 +374,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   #deferReady(at: string): void {
-    for (const attempt of this.#ready.clear()) this.#end(attempt, internal(at));
+    for (const attempt of this.#ready.clear()) this.#endings.end(attempt, internal(at));
     this.#detours.finishAll();
   }
 
@@ -388,10 +395,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       this.pump();
       return;
     }
+    tellNoSession(this.share.limits, fault, startedAtMs);
     const attempt = this.#sessions.established.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
       attempt.connectMs = this.now() - startedAtMs;
-      this.#decide(attempt, this.#outcomeOf(fault));
+      this.#endings.decide(attempt, this.#outcomeOf(fault));
     }
     this.#countFailure(fault);
     this.pump();
@@ -408,48 +416,14 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   #suspend(fault: Fault): void {
     this.#suspension.begin();
     this.ports.suspended(this, this.#suspension.untilMs, fault.detail);
-    for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
+    for (const attempt of this.#ready.clear()) this.#endings.deferSuspended(attempt);
     this.#detours.finishAll();
-  }
-
-  #deferSuspended(attempt: Attempt): void {
-    attempt.notBeforeMs = this.#suspension.untilMs;
-    this.#end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
   /** A limit of the site lets nothing through for some time: what waits goes back to the queue. */
   #giveUp(): void {
-    const { closedUntilMs, closedBy } = this.share;
-    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt, closedUntilMs, closedBy);
+    for (const attempt of this.#ready.clear()) this.#endings.deferLimited(attempt);
     this.#detours.finishAll();
-  }
-
-  #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
-    if (this.ports.departures.divert(attempt)) return;
-    attempt.notBeforeMs = untilMs;
-    this.#end(attempt, deferred('limit_reached', null, by));
-  }
-
-  /** Whether a limit of its addresses, signature, sender's domain, tenant or campaign keeps it from the site for now; then it is ended. */
-  #isGated(attempt: Attempt): boolean {
-    const site = this.share.limits?.site.key;
-    if (site === undefined) return false;
-    const { gates } = this.ports;
-    const untilMs = gates.take(site, attempt, this.source, this.now());
-    if (untilMs > 0) this.#deferLimited(attempt, untilMs, gates.refusedBy);
-    else if (untilMs < 0) this.#end(attempt, bounced('failed_by_rule', '5.7.1', gates.refusedBy));
-    return untilMs !== 0;
-  }
-
-  #decide(attempt: Attempt, outcome: Outcome): void {
-    attempt.counted = true;
-    this.#end(attempt, outcome);
-  }
-
-  #end(attempt: Attempt, outcome: Outcome): void {
-    this.share.mark(attempt);
-    attempt.decideRest(outcome);
-    this.ports.finished(attempt);
   }
 
   /** Tries again although connections failed. If the next one fails, too, the destination is suspended for longer. */
@@ -470,7 +444,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     for (const attempt of this.#ready.clear())
       if (!isMeant(attempt.job) || !(attempt.untouched || alsoBegun)) this.#ready.push(attempt);
       else if (attempt.untouched) taken.push(attempt.job);
-      else this.#end(attempt, deferred('suspended', null, 'taken back'));
+      else this.#endings.end(attempt, deferred('suspended', null, 'taken back'));
     if (alsoBegun) this.#detours.finishAll(isMeant);
     return taken;
   }
@@ -478,7 +452,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Gives back attempts that are not on the wire, and lets the others finish. */
   drain(): void {
     for (const session of this.#dials.abort()) this.#sessions.closing.add(session);
-    for (const attempt of this.#ready.clear()) this.#handBack(attempt);
+    for (const attempt of this.#ready.clear()) this.#endings.handBack(attempt);
     this.#detours.finishAll();
     this.retire();
   }
@@ -488,10 +462,5 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
     for (const session of [...this.#sessions.established])
       this.guard(session, 'cut', () => session.fail(fault));
-  }
-
-  #handBack(attempt: Attempt): void {
-    if (attempt.untouched) this.ports.handBack(attempt);
-    else this.#end(attempt, deferred('shutdown', null, 'the relay shut down'));
   }
 }

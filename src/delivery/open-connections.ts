@@ -101,6 +101,10 @@ export class OpenConnections {
     if (source !== '') this.#from.set(source, (this.#from.get(source) ?? 0) + by);
   }
 
+  established(session: ClientSession): void {
+    this.#siteLines.established(session);
+  }
+
   idle(session: ClientSession): void {
     this.#idle.add(session);
     // Another destination waits for a connection, so the idle session ends.

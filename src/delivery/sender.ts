@@ -5,8 +5,7 @@
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { EgressSource } from '../egress/egress.ts';
-import type { AttemptResult, Job } from '../mail/job.ts';
-import { ResultBatch } from '../mail/job-wire.ts';
+import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
 import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
@@ -26,6 +25,7 @@ import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
 import { OpenConnections } from './open-connections.ts';
 import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
+import { OwedJobs } from './owed-jobs.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
@@ -60,16 +60,13 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #touched = new Set<Destination>();
   readonly gates: DestinationPorts<Destination>['gates'];
   returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
-  /** Number of jobs taken and not yet answered. */
-  #held = 0;
-  readonly #results = new ResultBatch();
-  #unfinished: Job[] = [];
-  #drained = false;
+  readonly #owed: OwedJobs;
   #depth = 0;
   readonly #granted: GrantedConnections;
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
+    this.#owed = new OwedJobs((message) => ports.post(message));
     this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
@@ -124,7 +121,7 @@ export class Sender implements DestinationPorts<Destination> {
       random: ports.random,
       now: () => this.#nowMs,
       wall: () => this.#wallMs,
-      result: (result) => this.#result(result),
+      result: (result) => this.#owed.answer(result),
       signers: ports.signers ?? (() => []),
       get config() {
         return sender.config;
@@ -200,7 +197,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   #takeAll(jobs: Job[]): void {
     for (const job of jobs) {
-      this.#held++;
+      this.#owed.count++;
       this.#guarded(new Attempt(job), (attempt) => {
         if (this.draining) this.handBack(attempt);
         else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt));
@@ -273,7 +270,7 @@ export class Sender implements DestinationPorts<Destination> {
     endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
     if (outcome !== null) attempt.decideRest(outcome);
-    else if (this.#held > delivery.max_handoff_messages) {
+    else if (this.#owed.count > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
@@ -287,6 +284,8 @@ export class Sender implements DestinationPorts<Destination> {
   connect(lane: Destination, host: Host): ClientSession | null {
     return this.#connections.open(lane, host);
   }
+
+  readonly established = (session: ClientSession): void => this.#connections.established(session);
 
   readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
@@ -352,15 +351,9 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  #result(result: AttemptResult): void {
-    this.#held--;
-    this.#results.add(result);
-  }
-
   handBack(attempt: Attempt): void {
     attempt.ended = true;
-    this.#held--;
-    this.#unfinished.push(attempt.job);
+    this.#owed.handBack(attempt.job);
   }
 
   /** One loop turn of the reactor. */
@@ -386,7 +379,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     while (this.#touched.size > 0) this.#pumpTouched();
     this.#depth--;
-    if (this.#depth === 0) this.#flushResults();
+    if (this.#depth === 0) this.#owed.flush(this.draining);
   }
 
   #closed(session: ClientSession, reason: number, errno: number, byProxy: boolean): void {
@@ -417,13 +410,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (this.#depth > 0) return;
     this.#reactor.flush();
-    this.#flushResults();
-  }
-
-  #flushResults(): void {
-    const results = this.#results.take();
-    if (results !== null) this.#ports.post({ type: 'results', ...results });
-    if (this.draining && !this.#drained && this.#held === 0) this.#finishDrain();
+    this.#owed.flush(this.draining);
   }
 
   /** Takes new values of options that can change live. Open connections end after their present work. */
@@ -440,7 +427,7 @@ export class Sender implements DestinationPorts<Destination> {
         else lane.source = egress.source(lane.source.name);
         lane.retire();
       }
-      this.#held -= homeless.length;
+      this.#owed.count -= homeless.length;
       this.#takeAll(homeless);
     });
   }
@@ -465,7 +452,7 @@ export class Sender implements DestinationPorts<Destination> {
       for (const { job } of this.departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
-      this.#held -= taken.length;
+      this.#owed.count -= taken.length;
     });
     return taken;
   }
@@ -484,12 +471,6 @@ export class Sender implements DestinationPorts<Destination> {
       for (const attempt of this.departures.takeBack(() => true)) this.handBack(attempt);
       for (const destination of this.#lanes) destination.drain();
     });
-  }
-
-  #finishDrain(): void {
-    this.#drained = true;
-    this.#ports.post({ type: 'drained', unfinished: this.#unfinished });
-    this.#unfinished = [];
   }
 
   /** Closes everything at once; for tests, and at the end. */

@@ -56,11 +56,17 @@ export class SiteLines<Lane extends InLine> {
     if (limits !== null) this.#countedBy.set(session, limits);
   }
 
+  /** It is ready for mail. */
+  established(session: ClientSession): void {
+    this.#countedBy.get(session)?.serves(1);
+  }
+
   /** Its connection is closed, and goes to the first in line. */
   closed(session: ClientSession): void {
     const limits = this.#countedBy.get(session);
     if (limits === undefined) return;
     this.#countedBy.delete(session);
+    if (session.served) limits.serves(-1);
     limits.freeConnection();
     this.#feed(limits, 1);
   }

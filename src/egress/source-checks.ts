@@ -3,9 +3,8 @@
  * in DNS agree, does a list name it. Only a missing address keeps mail from it; the rest is told. One round at a time,
  * one source after another: it is never in a hurry.
  */
-import { createSocket } from 'node:dgram';
-import { isIPv6 } from 'node:net';
 import { type Ip, parseIp, reversed, reverseName } from '../base/ip.ts';
+import { isLocalAddress } from '../base/local-address.ts';
 import type { Config } from '../config/schema.ts';
 
 type Source = Config['egress']['sources'][number];
@@ -79,7 +78,7 @@ export class SourceChecks {
   async #isPresent(source: Source): Promise<boolean> {
     // What leaves from a proxy has its address there.
     if (source.address === undefined || leavesFromProxy(source)) return true;
-    return (this.#ports.isLocal ?? isLocal)(source.address);
+    return (this.#ports.isLocal ?? isLocalAddress)(source.address);
   }
 
   /** Does all checks; one round at a time. */
@@ -181,19 +180,5 @@ export class SourceChecks {
 /** The config has been checked: it is one. */
 const ipOf = (address: string): Ip => parseIp(address) as Ip;
 
+/** What leaves from such a proxy has its address there. */
 const leavesFromProxy = ({ proxy }: Source): boolean => proxy?.startsWith('haproxy:') === true;
-
-/** Whether a socket can be bound to the address: true also for one that no interface names (a route of type local). */
-function isLocal(address: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
-    socket.once('error', () => {
-      socket.close();
-      resolve(false);
-    });
-    socket.bind({ address, port: 0, exclusive: true }, () => {
-      socket.close();
-      resolve(true);
-    });
-  });
-}

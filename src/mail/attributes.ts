@@ -3,7 +3,7 @@
  * and counted by. They are stored with it and go with its jobs, events and answers. Pure; where they come from is in
  * src/session/attributes.ts.
  */
-import type { Wire, WireReader } from './message-wire.ts';
+import type { Wire, WireReader } from './wire.ts';
 
 export const MAIL_CLASSES = ['urgent', 'normal', 'bulk'] as const;
 export type MailClass = (typeof MAIL_CLASSES)[number];

@@ -2,10 +2,11 @@
 import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
-import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
+import { readMessage, writeMessage } from './message-wire.ts';
 import type { BounceReason, DeferralReason, Outcome, OutcomeGroup, PeerReply } from './outcome.ts';
 import type { Peer } from './peer.ts';
 import type { ReplyClass, ReplyMove, ReplyScope, Verdict } from './verdict.ts';
+import { type Wire, WireReader } from './wire.ts';
 
 /** Appends the job; `readJobs` takes it off again. */
 export function writeJob(wire: Wire, job: Job): void {

@@ -5,7 +5,8 @@
 import { attributesText, readAttributes } from './attributes.ts';
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { ClientInfo, Message } from './message.ts';
-import { readAttachment, readHeader, readRecipient, type Wire, WireReader } from './message-wire.ts';
+import { readAttachment, readHeader, readRecipient } from './message-wire.ts';
+import { type Wire, WireReader } from './wire.ts';
 
 /** Where the reverse-path stands in a record. */
 export const REVERSE_PATH_AT = 13;

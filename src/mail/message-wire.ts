@@ -5,8 +5,7 @@
 import { takeAttributes, writeAttributes } from './attributes.ts';
 import type { BodyType, Recipient, RecipientClass, ReturnType } from './envelope.ts';
 import type { Attachment, HeaderField, Message } from './message.ts';
-
-export type Wire = (string | number | null)[];
+import { type Wire, WireReader } from './wire.ts';
 
 /** Appends the message; `readMessage` takes it off again. A value costs 0.08 µs, so what few messages have takes no place. */
 export function writeMessage(wire: Wire, message: Message): void {
@@ -53,44 +52,6 @@ function writeRare(
   for (const { name, value } of headers) wire.push(name, value);
   wire.push(originalQueueId ?? null);
   writeAttributes(wire, attributes);
-}
-
-/** Takes values off a wire in the order in which they were written. The reader must know their types. */
-export class WireReader {
-  readonly #wire: Wire;
-  #at = 0;
-
-  constructor(wire: Wire) {
-    this.#wire = wire;
-  }
-
-  text(): string {
-    return this.#wire[this.#at++] as string;
-  }
-
-  number(): number {
-    return this.#wire[this.#at++] as number;
-  }
-
-  optional<T extends string | number>(): T | null {
-    return (this.#wire[this.#at++] as T | null | undefined) ?? null;
-  }
-
-  /** Reads a count, and as many numbers. */
-  numbers(): number[] {
-    const count = this.number();
-    const numbers = this.#wire.slice(this.#at, this.#at + count) as number[];
-    this.#at += count;
-    return numbers;
-  }
-
-  /** Reads a count, and calls `read` as many times. */
-  list<T>(read: (reader: WireReader) => T): T[] {
-    const count = this.number();
-    const items: T[] = [];
-    for (let i = 0; i < count; i++) items.push(read(this));
-    return items;
-  }
 }
 
 export function readMessage(r: WireReader): Message {

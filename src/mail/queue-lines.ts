@@ -4,9 +4,9 @@
  * form sort as their entries do.
  */
 
-import type { QueueRow } from '../database/database.ts';
 import { shownDestination } from './operator-keys.ts';
 import type { OutboxState } from './outbox-state.ts';
+import type { QueueRow } from './queue-row.ts';
 
 type Values = [
   queueId: string,

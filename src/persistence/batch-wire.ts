@@ -8,8 +8,9 @@ import type {
   SettleGroup,
   Settlement,
 } from '../database/database.ts';
-import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+import { readMessage, writeMessage } from '../mail/message-wire.ts';
 import type { SuppressionOrder } from '../mail/suppression.ts';
+import { type Wire, WireReader } from '../mail/wire.ts';
 
 /** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {
@@ -70,7 +71,7 @@ function encodeSuppressed(wire: Wire, orders: readonly SuppressionOrder[] = []):
   for (const order of orders) {
     const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = order;
     wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
-    wire.push(order.after, order.withinMs);
+    wire.push(order.after, order.withinMs, order.about);
   }
 }
 
@@ -137,6 +138,7 @@ const decodeSuppressed = (r: WireReader): SuppressionOrder => ({
   expiresAtMs: r.optional<number>(),
   after: r.number(),
   withinMs: r.number(),
+  about: r.text(),
 });
 
 function decodeGroup(r: WireReader): SettleGroup {

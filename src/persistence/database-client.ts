@@ -23,7 +23,6 @@ import type {
   OperatePart,
   OperateResult,
   QueueFilter,
-  QueueRow,
   Recovered,
   ReleasedRow,
   RulesAnswer,
@@ -35,6 +34,7 @@ import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../data
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
 import { rowsOfLines } from '../mail/queue-lines.ts';
+import type { QueueRow } from '../mail/queue-row.ts';
 import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import type { SuppressionAnswers, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';

@@ -24,12 +24,12 @@ import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-fai
 import type { ListSlice } from '../database/select-rows.ts';
 import type { OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
-import type { Wire } from '../mail/message-wire.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
 import type { SuppressionAnswer, SuppressionAsk } from '../mail/suppression.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { Wire } from '../mail/wire.ts';
 import type { ResultWire } from './batch-wire.ts';
 
 /** What a thread of the pool is started with. */

@@ -8,7 +8,7 @@ import type { Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { readRecord, recordOf } from '../mail/message-record.ts';
-import type { Wire } from '../mail/message-wire.ts';
+import type { Wire } from '../mail/wire.ts';
 
 /** 1: replies named their host as text. */
 const VERSION = 2;

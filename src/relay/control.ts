@@ -12,7 +12,7 @@ import type {
   RowChange,
   Selection,
 } from '../database/database.ts';
-import { movableBy } from '../database/moving.ts';
+import { movableBy } from '../database/outbox-rows.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { SourceReport } from '../egress/source-report.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';

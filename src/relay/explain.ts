@@ -41,7 +41,7 @@ export class RelayExplain {
         const place = shaping.loaded.originOf(provider, limit)?.place;
         return place === undefined ? '' : `${place.file}:${place.line}`;
       },
-      says: (by, source, site) => learning.says(by, source, site),
+      says: (by, source, site, limit) => learning.says(by, source, site, limit),
       gatesAt: (site) => learning.gatesAt(site),
       now: steadyMs,
       timeOfDay: timeOfDayMs,

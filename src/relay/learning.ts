@@ -10,10 +10,11 @@ import type { EventLog } from '../report/events.ts';
 import type { RuleHooks } from '../report/rule-hooks.ts';
 import type { SharedNews } from '../scheduler/shared-news.ts';
 import type { Said } from '../shaping/explained.ts';
-import type { LimitKey } from '../shaping/limit-key.ts';
+import type { LimitKey, LimitSign } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
 import { RelayAdaptive } from './adaptive.ts';
 import { RelayRules } from './delivery-rules.ts';
+import { RelayLearnedLimits } from './learned-limits.ts';
 import type { ProcessPlace } from './place.ts';
 import { openRuleHooks } from './rule-hooks.ts';
 import type { RelayShaping } from './shaping.ts';
@@ -40,6 +41,7 @@ export interface LearningSetup {
 
 export class Learning {
   readonly #adaptive: RelayAdaptive;
+  readonly #learned: RelayLearnedLimits;
   readonly #rules: RelayRules;
   readonly #warmUp: RelayWarmUp;
   readonly #limits: SiteLimits;
@@ -53,6 +55,7 @@ export class Learning {
     this.#limits = limits;
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive({ ...setup, place, nodes });
+    this.#learned = new RelayLearnedLimits({ config, log, events, keys: shaping.keys });
     this.#config = config;
     this.#hooks = openRuleHooks(() => this.#config, log);
     this.#rules = new RelayRules({ ...setup, moves: postMoves, webhook: (hook) => this.#hooks.tell(hook) });
@@ -77,6 +80,11 @@ export class Learning {
     this.#adaptive.heard(lines);
   }
 
+  /** A connection ended in a way that says what the peer allows. */
+  saw(sign: LimitSign): void {
+    this.#learned.saw(sign);
+  }
+
   /** Mail begins to go to a site from a source, before the first of it goes. */
   begins({ source, site, provider }: LimitKey): void {
     if (source === null) return;
@@ -86,8 +94,9 @@ export class Learning {
   }
 
   /** Who set what `by` set for a source at a site. */
-  says(by: string, source: string, site: string): Said {
+  says(by: string, source: string, site: string, name: string): Said {
     if (by === 'netblock') return { ...this.#adaptive.saysOfBlock(source, site), counts: null };
+    if (by === 'learned') return { ...this.#learned.says(source, site, name), counts: null };
     if (by === 'adaptive') return { ...this.#adaptive.says('source', source, site), counts: null };
     if (by === 'operator') return { setBy: this.#rules.says(source, site), sinceMs: null, counts: null };
     if (by !== 'warmup') return { setBy: by, sinceMs: null, counts: null };
@@ -107,12 +116,14 @@ export class Learning {
   reconfigure(config: Config): void {
     this.#config = config;
     this.#adaptive.reconfigure(config);
+    this.#learned.reconfigure(config);
     this.#rules.reconfigure(config);
     this.#warmUp.reconfigure(config);
   }
 
   #tick(): void {
     this.#adaptive.tick();
+    this.#learned.tick();
     this.#rules.tick();
     this.#warmUp.tick();
   }
@@ -123,6 +134,11 @@ export class Learning {
     clearInterval(this.#timer);
     this.#timer = null;
     this.#hooks.close();
-    await Promise.all([this.#adaptive.close(), this.#rules.close(), this.#warmUp.close()]);
+    await Promise.all([
+      this.#adaptive.close(),
+      this.#learned.close(),
+      this.#rules.close(),
+      this.#warmUp.close(),
+    ]);
   }
 }

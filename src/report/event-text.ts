@@ -52,6 +52,7 @@ function partsOf(event: ReadEvent): string[] {
         'site',
         'messages_per_s',
         'connections',
+        'messages_per_connection',
         'messages_per_day',
         'closed_until',
         'rule',

@@ -139,7 +139,7 @@ export interface RemovedEvent extends EntryEvent {
 /** A limit that was learned, that a plan or a rule sets, is another one now. */
 export interface LimitChangedEvent extends Common {
   type: 'limit_changed';
-  by: 'adaptive' | 'warmup' | 'rule';
+  by: 'adaptive' | 'learned' | 'warmup' | 'rule';
   cause: string;
   /** What it is for: `source`, `return_path_domain`, `tenant`, `campaign`, `provider`. */
   scope: string;
@@ -150,6 +150,9 @@ export interface LimitChangedEvent extends Common {
   messages_per_s_before?: number | null;
   connections?: number | null;
   connections_before?: number | null;
+  /** Learned of how connections end. */
+  messages_per_connection?: number | null;
+  messages_per_connection_before?: number | null;
   /** Nothing goes before. */
   closed_until?: string;
   /** Of a warm-up: the plan of the day, and the step it is, from 1. */

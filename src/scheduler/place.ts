@@ -1,11 +1,21 @@
 /** What the embedded scheduler keeps of a destination. */
 import type { Scheduler } from './scheduler.ts';
-import type { SiteGroup } from './site-groups.ts';
 
 /** How many suspended destinations are named to operators. */
 const MOST_SUSPENDED = 1000;
 
 export const NEVER = Number.POSITIVE_INFINITY;
+
+/** The places of one site. */
+export interface SiteGroup {
+  readonly site: string;
+  /** Rows with delivery, of all its places. */
+  inFlight: number;
+  places: number;
+  /** Rows handed over since the window began. */
+  handed: number;
+  windowMs: number;
+}
 
 export interface Place {
   readonly destination: string;

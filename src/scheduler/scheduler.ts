@@ -1,6 +1,5 @@
 import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
-import type { Outlook } from './site-groups.ts';
 
 /**
  * Decides which work goes to delivery, and when. The database is the truth; a scheduler holds only a count and a time
@@ -105,6 +104,14 @@ export interface Rates {
   take(destination: string, wanted: number): number;
   /** Gives back what `take` granted for messages that did not go. */
   giveBack(destination: string, count: number): void;
+}
+
+/** What the limits of a site let through. */
+export interface Outlook {
+  /** How many may go within a second. */
+  messages: number;
+  /** Where none may: when, in steady time. */
+  atMs: number;
 }
 
 /** What the composition root gives a scheduler. */

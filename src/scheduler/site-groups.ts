@@ -3,7 +3,8 @@
  * takes all places with its many domains, and no more is handed over than its limits let through soon. Bounded: of
  * destinations without mail the sites are forgotten when there are too many, and are told again.
  */
-import type { Place } from './place.ts';
+import type { Place, SiteGroup } from './place.ts';
+import type { Outlook } from './scheduler.ts';
 
 const MAX_REMEMBERED = 100_000;
 /** Within this time no more is handed over than may go in it. */
@@ -14,23 +15,6 @@ const WINDOW_MS = 1000;
  */
 const ASK_AGAIN_MS = 900_000;
 const ASK_APART_MS = 200;
-
-export interface SiteGroup {
-  readonly site: string;
-  /** Rows with delivery, of all its places. */
-  inFlight: number;
-  places: number;
-  /** Rows handed over since the window began. */
-  handed: number;
-  windowMs: number;
-}
-
-export interface Outlook {
-  /** How many may go within a second. */
-  messages: number;
-  /** Where none may: when, in steady time. */
-  atMs: number;
-}
 
 export interface SiteGroupsPorts {
   steady(): number;

@@ -1,8 +1,8 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
 import type { AuthAnswer, AuthFailure, AuthProof, AuthRequest } from '../auth/auth.ts';
 import type { Config } from '../config/schema.ts';
-import type { Wire } from '../mail/message-wire.ts';
 import type { ReturnPathKeys } from '../mail/return-path.ts';
+import type { Wire } from '../mail/wire.ts';
 import type { PolicyPlace } from '../policy/host-memory.ts';
 
 export interface SessionThreadStart {

@@ -3,7 +3,8 @@
  * and posted as one message; and which session waits for which verdict.
  */
 import type { Message } from '../mail/message.ts';
-import { type Wire, writeMessage } from '../mail/message-wire.ts';
+import { writeMessage } from '../mail/message-wire.ts';
+import type { Wire } from '../mail/wire.ts';
 import type { FromSession } from './messages.ts';
 import type { Session } from './session.ts';
 

@@ -2,6 +2,8 @@
  * The limits of a site for what leaves from one source, as a delivery thread asks them: those of the source there, and those
  * of the site in all (`total_…`). Every answer is at once, from shared memory.
  */
+
+import type { LimitSign } from './limit-key.ts';
 import type { LimitSlot } from './limit-table.ts';
 import type { Limits } from './limits.ts';
 import type { Site } from './sites.ts';
@@ -16,14 +18,24 @@ export class LaneLimits {
   readonly #total: LimitSlot | null;
   /** The slot that refused last. */
   #refuser: LimitSlot;
+  readonly #tell: (sign: Omit<LimitSign, 'key'>) => void;
 
-  constructor(site: Site, source: string, fixed: Limits, own: LimitSlot, total: LimitSlot | null) {
+  /** @param tell takes what the ends of connections say of the peer's own limits. */
+  constructor(
+    site: Site,
+    source: string,
+    fixed: Limits,
+    own: LimitSlot,
+    total: LimitSlot | null,
+    tell: (sign: Omit<LimitSign, 'key'>) => void,
+  ) {
     this.site = site;
     this.source = source;
     this.fixed = fixed;
     this.#own = own;
     this.#total = total;
     this.#refuser = own;
+    this.#tell = tell;
   }
 
   /** @returns 0: granted. Else when to come again, in steady time; Infinity: when a connection is given back. */
@@ -115,6 +127,22 @@ export class LaneLimits {
     if (most === undefined || this.#own.connectFailed() < most) return;
     this.#own.served();
     this.#own.close(nowMs + (pause_ms ?? DEFAULT_PAUSE_MS), 'connect_failures');
+  }
+
+  /** A connection is ready for mail, or one that was is closed. */
+  serves(by: 1 | -1): void {
+    this.#own.serves(by);
+  }
+
+  /** The peer takes no more on a connection that carried so many messages. */
+  usedUp(messages: number, isSaid: boolean, reply: string, begunMs: number): void {
+    this.#tell({ of: 'messages', count: messages, isSaid, reply, begunMs });
+  }
+
+  /** The peer takes no further connection beside those that it serves. @param less those of them that it refuses now. */
+  refused(less: number, isSaid: boolean, reply: string, begunMs: number): void {
+    const count = this.#own.serving - less;
+    if (count > 0) this.#tell({ of: 'connections', count, isSaid, reply, begunMs });
   }
 
   /** The peer took a MAIL. */

@@ -670,6 +670,19 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
     assert.throws(() => of(text), ConfigError, text);
 });
 
+test('a value with several faults, or with one in what has another, does not hide what is wrong elsewhere', () => {
+  for (const odd of [
+    '"hostname": ""',
+    '"listeners": [{ "port": "", "host": "" }, {}]',
+    '"hostname": "${NO_SUCH}"',
+  ])
+    assert.match(
+      problems(`{ ${odd}, "persist_threads": 2 }`).join(),
+      /persist_threads: must be "auto" or 1/,
+      odd,
+    );
+});
+
 test('a command is refused for what is wrong with the keys it needs, and hears of no other', (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'load-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));

@@ -412,6 +412,28 @@ FILE: good
 `,
   ],
   [
+    'a queue in a folder that is not there, and addresses of ours that this machine does not have',
+    `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "database": { "path": "DIR/no/queue.db" },
+  "delivery": { "source_address": "192.0.2.7" },
+  "egress": {
+    "sources": [
+      { "name": "here", "address": "127.0.0.1" },
+      { "name": "elsewhere", "address": "192.0.2.8" },
+      { "name": "behind", "address": "192.0.2.9", "proxy": "haproxy://127.0.0.1:9" }
+    ]
+  }
+}
+`,
+    `error: FILE:4: database.path: the folder DIR/no is not there (make it, or write another path)
+error: FILE:5: delivery.source_address: no interface of this machine has the address 192.0.2.7 (write one that it has)
+warning: FILE:9: egress.sources[1].address: no interface of this machine has the address 192.0.2.8 (nothing leaves from this source here)
+FILE: 2 errors
+`,
+  ],
+  [
     'a folder that cannot be written',
     `{
   "hostname": "mx1.test",

@@ -1,8 +1,9 @@
 /** A queue in memory behind the control socket's contract, for tests. */
 
 import type { ControlTarget, Operated } from '../../src/control/target.ts';
-import type { MailDetail, Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
+import type { MailDetail, Missing, QueueFilter } from '../../src/database/database.ts';
 import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
+import type { QueueRow } from '../../src/mail/queue-row.ts';
 import type { QueueStats } from '../../src/mail/queue-stats.ts';
 import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
 import type { SuspensionRule } from '../../src/mail/suspension.ts';

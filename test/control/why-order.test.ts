@@ -7,9 +7,10 @@ import { test } from 'node:test';
 import { steadyMs, timeOfDayMs } from '../../src/base/steady.ts';
 import type { Config } from '../../src/config/schema.ts';
 import { askedOf, whyAnswer } from '../../src/control/why.ts';
-import type { MailDetail, QueueRow } from '../../src/database/database.ts';
+import type { MailDetail } from '../../src/database/database.ts';
 import { Egress } from '../../src/egress/egress.ts';
 import type { Job } from '../../src/mail/job.ts';
+import type { QueueRow } from '../../src/mail/queue-row.ts';
 import type { SuspensionRule } from '../../src/mail/suspension.ts';
 import { RelayExplain } from '../../src/relay/explain.ts';
 import { EmbeddedScheduler } from '../../src/scheduler/embedded.ts';
@@ -94,7 +95,7 @@ class World {
   readonly slots: Record<'own' | 'total', LimitSlot>;
 
   constructor() {
-    const slots = this.keys.take(0, { ask: [KEY, { ...KEY, source: null }], free: [], sites: [] });
+    const slots = this.keys.take(0, { ask: [KEY, { ...KEY, source: null }], free: [], sites: [], signs: [] });
     const [own, total] = slots.map(({ slot }) => new LimitSlot(this.table, slot));
     this.slots = { own: own as LimitSlot, total: total as LimitSlot };
     this.scheduler = new EmbeddedScheduler(

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Standing } from '../../src/control/target.ts';
 import { mergeStandings, whyAnswer } from '../../src/control/why.ts';
-import type { MailDetail, QueueRow } from '../../src/database/database.ts';
+import type { MailDetail } from '../../src/database/database.ts';
+import type { QueueRow } from '../../src/mail/queue-row.ts';
 import type { SuspensionRule } from '../../src/mail/suspension.ts';
 import type { DestinationStanding } from '../../src/scheduler/scheduler.ts';
 

@@ -16,7 +16,7 @@ import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/de
 import { readRulesTexts } from '../../src/feedback/rules-text.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { readResults, writeJob } from '../../src/mail/job-wire.ts';
-import type { Wire } from '../../src/mail/message-wire.ts';
+import type { Wire } from '../../src/mail/wire.ts';
 import { createArena, tlsSlot } from '../../src/native.ts';
 import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';

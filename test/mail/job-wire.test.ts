@@ -5,8 +5,8 @@ import { type Attributes, MAIL_CLASSES } from '../../src/mail/attributes.ts';
 import type { AttemptResult, Job, JobRecipient } from '../../src/mail/job.ts';
 import { ResultBatch, readJobs, readResults, writeJob } from '../../src/mail/job-wire.ts';
 import type { Message } from '../../src/mail/message.ts';
-import type { Wire } from '../../src/mail/message-wire.ts';
 import type { Outcome, OutcomeGroup, PeerReply } from '../../src/mail/outcome.ts';
+import type { Wire } from '../../src/mail/wire.ts';
 
 const text = fc.string({ unit: 'binary', maxLength: 20 });
 const count = fc.nat();

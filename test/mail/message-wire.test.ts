@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Message } from '../../src/mail/message.ts';
 import { REVERSE_PATH_AT, readRecord, recordOf } from '../../src/mail/message-record.ts';
-import { readMessages, type Wire, writeMessage } from '../../src/mail/message-wire.ts';
+import { readMessages, writeMessage } from '../../src/mail/message-wire.ts';
+import type { Wire } from '../../src/mail/wire.ts';
 
 const plain: Message = {
   queueId: '06dk00000000001',

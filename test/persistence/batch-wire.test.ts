@@ -79,6 +79,7 @@ const batch = fc.record({
           expiresAtMs: fc.option(fc.nat()),
           after: fc.nat(),
           withinMs: fc.nat(),
+          about: text,
         }),
         { minLength: 1, maxLength: 2 },
       ),

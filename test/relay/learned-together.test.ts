@@ -80,6 +80,7 @@ class Node {
       log: silentLog,
       begins: (key) => this.#learning.begins(key),
       belongs() {},
+      saw() {},
       agenda,
     });
     this.#learning = new Learning({

@@ -1,15 +1,10 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
+
 import type { Connection } from 'mariadb';
 import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import type { QueueRow } from '../../mail/queue-row.ts';
 import { countRows } from '../count-rows.ts';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-  Selection,
-} from '../database.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, RecipientStatus, Selection } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import type { ListSlice } from '../select-rows.ts';
 import { listLines } from '../select-rows.ts';

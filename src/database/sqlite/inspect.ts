@@ -2,17 +2,12 @@
  * What operators read of the queue. Every query here looks at a bounded number of rows, because it shares its
  * thread with the writer: the caller asks again from `next` on.
  */
+
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import type { QueueRow } from '../../mail/queue-row.ts';
 import { countRows } from '../count-rows.ts';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-  Selection,
-} from '../database.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, RecipientStatus, Selection } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import type { ListSlice } from '../select-rows.ts';
 import { listLines } from '../select-rows.ts';

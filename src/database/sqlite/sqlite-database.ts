@@ -9,6 +9,7 @@ import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
 import { rowsOfLines } from '../../mail/queue-lines.ts';
+import type { QueueRow } from '../../mail/queue-row.ts';
 import type { QueueFile, QueueStats, StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuppressionAnswer, SuppressionAsk } from '../../mail/suppression.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
@@ -30,7 +31,6 @@ import type {
   OperatePart,
   OperateResult,
   QueueFilter,
-  QueueRow,
   Recovered,
   ReleasedRow,
   Selection,

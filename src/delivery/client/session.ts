@@ -37,6 +37,7 @@ import {
 } from './state.ts';
 import { lostSecured, notSecured, notStarted, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 import { ClientTranscript, type DialogReader } from './transcript.ts';
+import { hungUp, type UsedUp } from './used-up.ts';
 
 /** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
@@ -74,8 +75,13 @@ export class ClientSession {
   needsReset = false;
   /** A MAIL was accepted, so the peer does serve us. */
   proven = false;
-  /** Whether a message was accepted. */
-  delivers = false;
+  /** Number of messages accepted, and when the last one was. */
+  accepted = 0;
+  acceptedAtMs = 0;
+  /** The peer takes no more messages on this connection; null: it does, as far as we know. */
+  usedUp: UsedUp | null = null;
+  /** It became ready for mail. */
+  served = false;
   /** The peer writes lines that belong to no reply. So nothing is sent behind a content: its 250 could not be told apart. */
   wordy = false;
   /** The loop turn in which the command was written that the next reply answers: a line in the same turn cannot answer it. */
@@ -189,10 +195,15 @@ export class ClientSession {
     return this.owner.classify(reply);
   }
 
+  /** Whether a message was accepted. */
+  get delivers(): boolean {
+    return this.accepted > 0;
+  }
+
   /** Notes that the host accepted a message. */
-  worksNow(): void {
-    this.delivers = true;
-    this.owner.works(this);
+  took(): void {
+    this.acceptedAtMs = this.owner.now();
+    if (this.accepted++ === 0) this.owner.works(this);
   }
 
   /**
@@ -294,6 +305,7 @@ export class ClientSession {
         detail,
       });
     } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
+      if (this.state.phase === 'idle') hungUp(this, null);
       this.#end(null);
     } else {
       this.fail({
@@ -307,6 +319,7 @@ export class ClientSession {
   /** Greeting, EHLO, TLS and AUTH are done. */
   established(): void {
     this.connectMs = this.owner.now() - this.startedAtMs;
+    this.served = true;
     this.owner.established(this);
   }
 
@@ -381,6 +394,7 @@ export class ClientSession {
         break;
       }
     }
+    if (state.phase === 'idle') hungUp(this, fault);
     this.owner.ended(this, state.phase === 'idle' ? null : fault);
   }
 
