@@ -2,14 +2,14 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { RelayPolicy } from '../admission/relay-policy.ts';
-import { domainForm, domainOf } from '../base/domain.ts';
+import { domainForm, domainKey, domainOf } from '../base/domain.ts';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { configFor } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { timeOrNull } from '../control/words.ts';
-import { Routing } from '../egress/routing.ts';
+import { type Decision, type Result, Routing } from '../egress/routing.ts';
 import { MAIL_CLASSES } from '../mail/attributes.ts';
 import type { AskedEntry, Blocker, Explained } from '../mail/blocker.ts';
 import { destinationOf, SMARTHOST } from '../mail/destination.ts';
@@ -68,6 +68,14 @@ interface RouteAnswer {
   /** What of the shaping data the provider was found by, as `mx_suffix google.com`, and where it stands. */
   provider_rule: string | null;
   provider_rule_at: string | null;
+  /** What `egress.routing` says: that the mail leaves from a pool (or from the default source), goes to a next hop, or does not go. */
+  result: Result;
+  /** The rule that says so, as `egress.routing[2]`, with its name where it has one; null: none, or the message names its pool. */
+  rule: string | null;
+  rule_name: string | null;
+  /** The class, and the rules that made it so. */
+  mail_class: string | null;
+  class_rules: string[];
   pool: string | null;
   /** What named the pool: `--pool`, or `egress.routing[2]`. */
   pool_rule: string | null;
@@ -157,23 +165,30 @@ async function routeOf(
   const { site, provider, pool, source } = explained;
   const members = egress.pools.find(({ name }) => name === pool)?.members ?? [];
   const weights = members.reduce((sum, { weight }) => sum + weight, 0);
-  const rule = ruleOf(config, asked, provider);
+  const decision = decisionOn(config, asked, provider, domain);
+  const ruled = ruledHop(config, decision);
+  const rule = decision.rule === null ? null : ruleAt(decision.rule);
   return {
     isTemporary: mx.isTemporary,
     answer: {
       recipient,
       class: new RelayPolicy([], config.relay_domains).isRelayDomain(domain) ? 'relay' : 'external',
       destination,
-      way,
-      next_hop: hop === undefined ? null : `${hop.host}:${hop.port}`,
+      way: ruled === undefined ? way : 'route',
+      next_hop: (ruled ?? hop) === undefined ? null : hopText(ruled ?? hop),
       mx: mx.hosts,
       mx_error: mx.error,
       site,
       provider: provider === '' ? null : provider,
       provider_rule: found?.rule ?? null,
       provider_rule_at: found?.ruleAt ?? null,
+      result: decision.result,
+      rule,
+      rule_name: decision.rule === null ? null : (egress.routing[decision.rule]?.name ?? null),
+      mail_class: decision.class === '' ? null : decision.class,
+      class_rules: decision.classRules.map(ruleAt),
       pool: pool === '' ? null : pool,
-      pool_rule: pool === '' ? null : rule,
+      pool_rule: pool === '' ? null : (rule ?? '--pool'),
       pool_members: members.map((one) => ({
         source: one.source,
         weight: one.weight,
@@ -279,20 +294,43 @@ async function learnedAt(
   };
 }
 
-function ruleOf({ egress }: Config, asked: AskedEntry, provider: string): string | null {
-  const { tenant, campaign, pool, destination: recipientDomain } = asked;
+function decisionOn({ egress }: Config, asked: AskedEntry, provider: string, domain: string): Decision {
+  const { tenant, campaign, pool, sender } = asked;
   const routed = {
     tenant,
     campaign,
     class: asked.class,
     pool: egress.pools.some(({ name }) => name === pool) ? pool : '',
-    fromDomain: domainIn(asked.sender),
-    recipientDomain,
+    fromDomain: domainIn(sender),
+    recipientDomain: domainKey(domain),
     provider,
   };
-  const { rule } = new Routing(egress.routing).poolOf(routed);
-  return rule === null ? (routed.pool === '' ? null : '--pool') : `egress.routing[${rule}]`;
+  return new Routing(egress.routing).decide(routed);
 }
+
+const ruleAt = (rule: number): string => `egress.routing[${rule}]`;
+
+type NextHop = { host: string; port: number };
+
+const hopText = ({ host, port }: NextHop = { host: '', port: 0 }): string => `${host}:${port}`;
+
+/** The next hop that a rule names. */
+function ruledHop({ delivery, egress }: Config, { result, value, rule }: Decision): NextHop | undefined {
+  if (result !== 'route' || rule === null) return undefined;
+  const hop = egress.routing[rule]?.next_hop;
+  if (hop !== undefined) return hop;
+  return value === SMARTHOST ? delivery.smarthost : delivery.routes[value];
+}
+
+const RESULT_TEXT: Readonly<Record<Result, string>> = {
+  pool: 'goes',
+  route: 'goes to the next hop of the rule',
+  hold: 'held until "queue release"',
+  discard: 'discarded',
+};
+
+const ruleText = ({ result, rule, rule_name }: RouteAnswer): string =>
+  `${rule}${rule_name === null ? '' : ` (${rule_name})`}: ${RESULT_TEXT[result]}`;
 
 function routeText(answer: RouteAnswer): string {
   const { next_hop, mx, mx_error, site, provider, provider_rule, provider_rule_at, pool, source } = answer;
@@ -304,6 +342,10 @@ function routeText(answer: RouteAnswer): string {
     ...(answer.way === 'mx' ? [['MX', mx_error ?? hosts]] : []),
     ...(site === null ? [] : [['Site', site]]),
     ...(provider === null ? [] : [['Provider', `${provider}, by ${provider_rule} (${provider_rule_at})`]]),
+    ...(answer.rule === null || answer.result === 'pool' ? [] : [['Rule', ruleText(answer)]]),
+    ...(answer.class_rules.length === 0
+      ? []
+      : [['Class', `${answer.mail_class}, by ${answer.class_rules.join(', ')}`]]),
     ['Pool', pool === null ? 'none' : `${pool} (${answer.pool_rule}): ${members.join(', ')}`],
     ['Source', source === null ? 'none may send' : source === '' ? 'the default one' : source],
   ];

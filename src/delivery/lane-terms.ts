@@ -9,7 +9,7 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import { type Route, reachableFrom } from './route.ts';
-import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
+import { atLeast, ruleHop, tlsPolicyOf } from './security/tls-policy.ts';
 
 /** @template Lane the class of the lane itself. */
 export abstract class LaneTerms<Lane> {
@@ -54,7 +54,8 @@ export abstract class LaneTerms<Lane> {
 
   get tls(): OwnerTls {
     const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
-    const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);
+    const ruled = ruleHop(this.ports.config.egress, this.key);
+    const policy = atLeast(tlsPolicyOf(this.rules, this.key, ruled), this.share.limits?.fixed.tls);
     return { policy, broken, slot, record };
   }
 

@@ -66,7 +66,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
-    this.#owed = new OwedJobs((message) => ports.post(message));
+    this.#owed = new OwedJobs(ports);
     this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
@@ -109,7 +109,9 @@ export class Sender implements DestinationPorts<Destination> {
       goesByMx: (key) => this.#router.goesByMx(key),
       route: (key) => this.route(key),
       isClosed: (key, source) => this.#lanes.known(key, source)?.isClosed === true,
-      depart: (attempt, source) => this.#depart(attempt, source),
+      depart: (attempt, source, key) => this.#depart(attempt, source, key),
+      passOn: (attempt, key) => this.#passOn(attempt, key),
+      finished: (attempt) => this.finished(attempt),
       stranded: (attempt, pool) => this.#stranded(attempt, pool),
       outside: timing.outside,
       failed: (attempt, error) => this.#notAccepted(attempt, error),
@@ -185,7 +187,7 @@ export class Sender implements DestinationPorts<Destination> {
     );
   }
 
-  /** Sets how many connections this thread may open, of those that all nodes share. */
+  /** Sets how many connections it may open, of those that all nodes share. */
   grantConnections(grants: ConnectionGrant[]): void {
     this.outside(() => this.#granted.granted(grants));
   }
@@ -200,7 +202,8 @@ export class Sender implements DestinationPorts<Destination> {
       this.#owed.count++;
       this.#guarded(new Attempt(job), (attempt) => {
         if (this.draining) this.handBack(attempt);
-        else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt));
+        else if (!this.#refuse(attempt) && !this.departures.passesOn(attempt))
+          this.#enter(attempt, this.#ports.signing?.take(attempt));
       });
     }
     this.#ports.signing?.flush();
@@ -244,9 +247,14 @@ export class Sender implements DestinationPorts<Destination> {
     this.finished(attempt);
   }
 
-  #depart(attempt: Attempt, source: EgressSource): void {
+  #passOn(attempt: Attempt, key: string): boolean {
+    attempt.ended = !this.draining && this.#owed.passOn(attempt.job, key);
+    return attempt.ended;
+  }
+
+  #depart(attempt: Attempt, source: EgressSource, key: string): void {
     attempt.source = source.name;
-    const lane = this.#lanes.of(attempt.job.destination, source);
+    const lane = this.#lanes.of(key, source);
     lane.accept(attempt);
     this.#touched.add(lane);
   }
@@ -415,6 +423,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   /** Takes new values of options that can change live. Open connections end after their present work. */
   reconfigure(config: Config): void {
+    const isRouted = JSON.stringify(config.egress.routing) !== JSON.stringify(this.config.egress.routing);
     this.config = config;
     this.#router = this.#ports.createRouter(config);
     const egress = this.#ports.createEgress(config);
@@ -423,8 +432,8 @@ export class Sender implements DestinationPorts<Destination> {
       const homeless: Job[] = [];
       for (const lane of this.#lanes) {
         // What its connections are busy with still ends there.
-        if (!egress.has(lane.source.name)) homeless.push(...lane.takeBack(() => true, false));
-        else lane.source = egress.source(lane.source.name);
+        if (isRouted || !egress.has(lane.source.name)) homeless.push(...lane.takeBack(() => true, false));
+        if (egress.has(lane.source.name)) lane.source = egress.source(lane.source.name);
         lane.retire();
       }
       this.#owed.count -= homeless.length;

@@ -285,6 +285,7 @@ export class Stages {
       aside,
       current: () => this.config,
       asksDns: this.place.process === 0,
+      stateChanged: (change) => this.events.sourceState(change),
       missing: (missing) => this.deliveries.postAll({ type: 'sources', missing }),
     });
     this.signing = new RelaySigning({

@@ -11,12 +11,19 @@ import type { Message } from '../mail/message.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
 import { isExpiry, type Outcome, type PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
+import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
-import type { AsyncBouncedEvent, ComplainedEvent, DeliveryEvent, LimitChangedEvent } from './event-types.ts';
+import type {
+  AsyncBouncedEvent,
+  ComplainedEvent,
+  DeliveryEvent,
+  LimitChangedEvent,
+  SourceStateEvent,
+} from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
@@ -113,6 +120,10 @@ export class EventLog {
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
     for (const { seqs, outcome } of result.groups) {
+      if (outcome.kind === 'deferred' && outcome.reason === HELD_BY_RULE) {
+        this.#heldByRule(result, seqs.length, outcome.detail);
+        continue;
+      }
       const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
       for (const seq of seqs) this.#tell(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
     }
@@ -122,6 +133,16 @@ export class EventLog {
   held(entry: EntryFacts, reason = 'suspected_poison'): void {
     if (!this.#told) return;
     this.#tell(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
+  }
+
+  /** A rule of `egress.routing` holds these recipients of an entry. */
+  #heldByRule(result: AttemptResult, recipients: number, detail: string): void {
+    const { queueId, reversePath, messageId = '', destination } = result;
+    const entry = about({ queueId, reversePath, messageId, destination });
+    this.#tell(
+      `{"type":"held${this.#stamp()}${entry}${attributes(result.attributes)},"reason":"${HELD_BY_RULE}"` +
+        `${text('rule', rulesIn(detail)[0])},"recipients":${recipients}}\n`,
+    );
   }
 
   /** An operator removed these recipients of an entry. */
@@ -137,6 +158,14 @@ export class EventLog {
     const { type, ...rest } = report;
     const time = new Date(this.#now()).toISOString();
     this.#file.append(`${printableJson(JSON.stringify({ type, time, node: this.#node, ...rest }))}\n`);
+  }
+
+  /** Something about a source is otherwise now. It is no fate of mail, so `log.mail` has no line of it. */
+  sourceState(change: Omit<SourceStateEvent, 'type' | 'time' | 'node'>): void {
+    if (!this.#written) return;
+    const time = new Date(this.#now()).toISOString();
+    const event: SourceStateEvent = { type: 'source_state', time, node: this.#node, ...change };
+    this.#file.append(`${printableJson(JSON.stringify(event))}\n`);
   }
 
   /** A limit is another one now. It is no fate of mail, so `log.mail` has no line of it. */
@@ -198,7 +227,8 @@ const ms = (value: number): number => Math.round(value * 10) / 10;
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
   if (outcome.kind !== 'bounced') return outcome.kind;
   if (isExpiry(outcome.reason)) return 'expired';
-  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
+  const { reason } = outcome;
+  return reason === 'suppressed' || reason === 'discarded' ? reason : outcome.kind;
 }
 
 function describe(outcome: Outcome): string {
@@ -215,7 +245,8 @@ function describe(outcome: Outcome): string {
     case 'bounced':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}`
+        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}` +
+        (outcome.reason === 'discarded' ? text('rule', rulesIn(outcome.detail)[0]) : '')
       );
   }
 }

@@ -144,6 +144,11 @@ test('a reader that goes away before help, version or a complaint is printed is 
   }
 });
 
+test('db compact before the first start says that there is nothing to do', async (t) => {
+  const { code, stdout } = await protorelay('db', 'compact', '-c', configFile(t, '{ "data_dir": "data" }'));
+  assert.deepEqual([code, stdout], [0, 'there is no file of a queue here yet, so nothing to compact\n']);
+});
+
 test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {
   const path = configFile(t, '{\n  "hostnam": "x",\n  "max_message_size": 1\n}');
   for (const args of [['-c', path], [path], ['--config', path], ['config', 'check', path]]) {

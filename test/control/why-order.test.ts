@@ -155,7 +155,7 @@ class World {
     const gates = new MessageGates(() => []);
     gates.set(this.gates);
     const nowMs = steadyMs();
-    const { source } = egress.choose(routed, 'id', () => true);
+    const { source } = egress.choose(egress.decide(routed).value, 'id', () => true);
     const goes =
       source !== null &&
       gates.take(SITE, { job, dkimDomains: null }, { name: SOURCE, netblock: '' }, nowMs) === 0 &&
