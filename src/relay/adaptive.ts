@@ -60,6 +60,7 @@ export class RelayAdaptive {
       nodes: setup.nodes,
       hear: (news) => this.#hear(news),
       tellAll: () => this.#controller.shareAll(steadyMs()),
+      alone: () => this.#controller.alone(steadyMs()),
     });
     const sharing: Sharing = {
       me: `${config.node_id}/${randomBytes(6).toString('hex')}`,

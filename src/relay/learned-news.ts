@@ -14,6 +14,8 @@ export interface LearnedNewsPorts {
   hear(news: KeyNews): void;
   /** Somebody has just come and knows nothing. */
   tellAll(): void;
+  /** Other nodes are not heard any more. */
+  alone(): void;
 }
 
 const HEAR_MS = 200;
@@ -80,6 +82,7 @@ export class LearnedNews {
     const { nodes, tellAll } = this.#ports;
     if (nodes === null || this.#hearing) return;
     if (!nodes.up) {
+      if (this.#wasUp) this.#ports.alone();
       this.#wasUp = false;
       return;
     }

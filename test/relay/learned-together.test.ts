@@ -72,7 +72,11 @@ class Node {
     this.#number = number;
     this.#peer = of;
     const folder = mkdtempSync(join(tmpdir(), 'learned-together-'));
-    const config: Config = configSchema.parse({ data_dir: folder, node_id: `n${number}` });
+    const config: Config = configSchema.parse({
+      data_dir: folder,
+      node_id: `n${number}`,
+      adaptive: { first_probe_ms: 3000 },
+    });
     const place = { process: 0, processes: 1, eventsDir: join(folder, 'events') } as ProcessPlace;
     const shaping: RelayShaping = new RelayShaping({
       config,
@@ -169,7 +173,7 @@ function resultOf(isTaken: boolean): AttemptResult {
 
 test('two nodes hold to one learned rate, with Redis, without it, and when it is back', {
   skip: skipWithoutRedis(),
-  timeout: 120_000,
+  timeout: 180_000,
 }, async (t) => {
   const redis = await RedisServer.start();
   t.after(() => redis.close());
@@ -184,9 +188,9 @@ test('two nodes hold to one learned rate, with Redis, without it, and when it is
   // Both send too much: whoever is refused first tells the other, and one of them probes.
   first.offeredPerS = second.offeredPerS = 60;
   const opened = () => [...first.changes, ...second.changes].find(({ cause }) => cause === 'probe_accepted');
-  await until(() => opened() !== undefined, 'a probe was taken', 8000);
+  await until(() => opened() !== undefined, 'a probe was taken', 15_000);
   const refusal = of.answers.find(({ isTaken }) => !isTaken)?.atMs as number;
-  const paused = of.between(refusal + 400, refusal + 900);
+  const paused = of.between(refusal + 1500, refusal + 2900);
   assert.deepEqual(paused, { taken: 0, refused: 0 }, 'both pause');
   await sleep(1000);
   const openedMs = steadyMs();
@@ -197,16 +201,21 @@ test('two nodes hold to one learned rate, with Redis, without it, and when it is
   for (const node of [0, 1])
     assert.ok(of.between(openedMs, Infinity, node).taken > 30, `node ${node} has its part`);
 
+  const sends = (node: number) => of.between(steadyMs() - 1000, Number.POSITIVE_INFINITY, node).taken > 5;
+  await until(() => sends(0) && sends(1), 'both send', 20_000);
+
   // Without Redis each keeps to its part.
   await redis.stop();
   await until(() => agendas.every(({ agenda }) => !agenda.up), 'Redis is given up');
-  await sleep(1000);
   const lostMs = steadyMs();
-  await sleep(6000);
-  const apart = of.between(lostMs);
-  assert.ok(apart.refused <= 8, `${apart.refused} refused without Redis`);
   for (const node of [0, 1])
-    assert.ok(of.between(lostMs, Infinity, node).taken > 12, `node ${node} goes on without Redis`);
+    await until(
+      () => of.between(lostMs, Number.POSITIVE_INFINITY, node).taken > 60,
+      `node ${node} goes on without Redis`,
+      20_000,
+    );
+  const apart = of.between(lostMs);
+  assert.ok(apart.refused <= 0.1 * apart.taken, `${apart.refused} of ${apart.taken} refused without Redis`);
 
   // Back again, the one that sends has nearly all of it.
   await redis.start();

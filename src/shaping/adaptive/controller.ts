@@ -219,6 +219,15 @@ export class AdaptiveController {
     if (entry?.rate?.asks(nowMs) === true) this.#share(entry, nowMs);
   }
 
+  /** Others are not heard any more: what one of them was to probe, this one does. */
+  alone(nowMs: number): void {
+    for (const entry of this.#limited.values()) {
+      entry.rate?.alone();
+      this.#ports.limit(entry.key, limitOf(entry));
+    }
+    this.tick(nowMs);
+  }
+
   /** Tells the others all there is. */
   shareAll(nowMs: number): void {
     for (const entry of this.#limited.values()) this.#share(entry, nowMs);

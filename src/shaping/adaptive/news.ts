@@ -2,8 +2,8 @@
 import type { ConnectionNews } from './connection-control.ts';
 import { MAX_OFFERS, type Offer } from './cut.ts';
 import { keyOf } from './keys.ts';
-import { isRateRecord } from './learned-file.ts';
 import type { RateNews } from './rate-control.ts';
+import { isRateRecord } from './rate-record.ts';
 
 export interface KeyNews {
   key: string;

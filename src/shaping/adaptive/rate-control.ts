@@ -254,6 +254,12 @@ export class RateControl {
     return true;
   }
 
+  /** Nobody else is heard any more: this one probes. */
+  alone(): void {
+    this.#prober = this.#settings.sharing.me;
+    this.#askedMs = 0;
+  }
+
   /** What others are to know of it. */
   news(nowMs: number): RateNews {
     const { first_refusal_ms, probe_ms, ...record } = this.save(0);
