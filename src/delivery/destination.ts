@@ -59,6 +59,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       now: () => this.now(),
       route: () => this.route(() => this.#acceptAgain()),
       outside: (work: () => void) => this.ports.outside(work),
+      adopt: (hosts: readonly Host[]) => this.#adopt(hosts),
       connect: (host: Host) => this.ports.connect(this, host),
       isWanted: ({ avoid }: Dial) => (avoid.length === 0 ? this.#ready : this.#detours).length > 0,
       failed: (dial: Dial, fault: Fault | null) => this.#dialFailed(dial, fault),
@@ -266,6 +267,25 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   established(session: ClientSession): void {
     this.#dials.established(session);
     this.ports.established(session);
+    this.#begins(session);
+  }
+
+  /** Takes over a connection of another domain of its site that has no work. */
+  #adopt(hosts: readonly Host[]): boolean {
+    const session = this.ports.adopt(this, hosts);
+    if (session === null) return false;
+    this.#hosts.reached(session.host.address);
+    this.#begins(session);
+    return true;
+  }
+
+  /** It works for another domain from now on. */
+  release(session: ClientSession): void {
+    this.#sessions.established.delete(session);
+    this.#sessions.notIdle(session);
+  }
+
+  #begins(session: ClientSession): void {
     this.#sessions.established.add(session);
     this.#retireExcess();
     session.work();

@@ -11,6 +11,9 @@ import type { RememberedHosts } from './remembered-hosts.ts';
 import { type Route, reachableFrom } from './route.ts';
 import { atLeast, ruleHop, tlsPolicyOf } from './security/tls-policy.ts';
 
+/** So long a connection is kept for another domain of its site that waits for one, until it is known whether it suits. */
+const AWAITED_MS = 1000;
+
 /** @template Lane the class of the lane itself. */
 export abstract class LaneTerms<Lane> {
   readonly key: string;
@@ -76,7 +79,7 @@ export abstract class LaneTerms<Lane> {
 
   get idleMs(): number {
     const { limits } = this.share;
-    if (limits?.crowded === true) return 0;
+    if (limits?.crowded === true) return this.ports.isAwaited(limits) ? AWAITED_MS : 0;
     const { idle_connection_ms: most } = this.rules;
     return Math.min(most, limits?.fixed.idle_connection_ms ?? most);
   }

@@ -28,6 +28,8 @@ export interface Host {
   name: string;
   address: string;
   port: number;
+  /** Of an MX host. */
+  preference?: number;
   /** The TLS handshake failed a moment ago, so this time it is tried without. */
   plain?: boolean;
   /** The domain's MTA-STS policy wants verified TLS with this host. */
@@ -303,10 +305,10 @@ export class Router {
     const port = this.#config.delivery.mx_port;
     const known = others.filter(({ unknown }) => unknown === null);
     const share = shareOf(known);
-    const hosts = known.flatMap(({ name, addresses, dane }) =>
+    const hosts = known.flatMap(({ name, preference, addresses, dane }) =>
       addresses
         .slice(0, share)
-        .map((address) => ({ name, address, port, ...(dane === null ? {} : { dane }) })),
+        .map((address) => ({ name, address, port, preference, ...(dane === null ? {} : { dane }) })),
     );
     if (hosts.length > 0) return { kind: 'hosts', hosts };
     const unknown = others.find((one) => one.unknown !== null)?.unknown;

@@ -289,6 +289,14 @@ export class Sender implements DestinationPorts<Destination> {
 
   readonly mayDial = (lane: Destination): boolean => this.#connections.mayDial(lane);
 
+  adopt(lane: Destination, hosts: readonly Host[]): ClientSession | null {
+    const found = this.#connections.adopt(lane, hosts);
+    if (found?.from.forgettable === true) this.#lanes.drop(found.from);
+    return found?.session ?? null;
+  }
+
+  readonly isAwaited = (limits: LaneLimits): boolean => this.#connections.isAwaited(limits);
+
   connect(lane: Destination, host: Host): ClientSession | null {
     return this.#connections.open(lane, host);
   }

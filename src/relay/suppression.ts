@@ -13,6 +13,7 @@ import { SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
 import { suppressionOrders } from '../feedback/suppression-rules.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
+import type { OutcomeGroup } from '../mail/outcome.ts';
 import {
   domainOfTarget,
   type Suppression,
@@ -125,6 +126,7 @@ export class RelaySuppression {
 
   /** Adds to an item of a commit the entries that its outcomes call for. */
   learn(item: SettleItem): SettleItem {
+    if (!item.result.groups.some(isBounced)) return item;
     const { suppression, relay_domains } = this.#setup.settings();
     if (relay_domains !== this.#ours.domains)
       this.#ours = { domains: relay_domains, policy: new RelayPolicy([], relay_domains) };
@@ -231,6 +233,8 @@ export class RelaySuppression {
     this.#setup.settle(results);
   }
 }
+
+const isBounced = ({ outcome }: OutcomeGroup): boolean => outcome.kind === 'bounced';
 
 /** The lists that hold for a job: that of the relay, and that of its tenant. */
 function listsOf({ attributes }: Job): string[] {

@@ -71,6 +71,13 @@ export class EventLog {
   #second = Number.NaN;
   /** The text '2026-03-01T12:00:00.' of the present second, kept because toISOString is slow. */
   #toSecond = '';
+  readonly #lasting = {
+    sender: new LastQuoted(),
+    address: new LastQuoted(),
+    helo: new LastQuoted(),
+    destination: new LastQuoted(),
+    peer: new LastPeer(),
+  };
 
   constructor(options: EventLogOptions) {
     this.#now = options.now ?? Date.now;
@@ -92,11 +99,13 @@ export class EventLog {
     if (!this.#told) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
+    const { sender, address, helo } = this.#lasting;
     this.#tell(
-      `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
+      `{"type":"accepted${this.#stamp()}${queueId}","sender":${sender.of(envelope.reversePath)}` +
         `${said(message.messageId, client.user, envelope.envid)}${attributes(message.attributes)},"recipients":${envelope.recipients.length}` +
-        `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
-        `${client.port ? `,"client_port":${client.port}` : ''}${text('helo', client.helo)}` +
+        `,"size_bytes":${sizeBytes},"client_address":${address.of(client.address)}` +
+        (client.port ? `,"client_port":${client.port}` : '') +
+        (client.helo === '' ? '' : `,"helo":${helo.of(client.helo)}`) +
         (client.sessionId === ''
           ? ''
           : `,"protocol":"${client.protocol}","session_id":"${client.sessionId}"`) +
@@ -112,20 +121,20 @@ export class EventLog {
       for (const { seqs, outcome } of result.groups) this.#counts[outcome.kind] += seqs.length;
     if (!this.#told) return;
     const { queueMs, connectMs, transferMs } = result.times;
+    const { sender, destination } = this.#lasting;
     const shared =
-      `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
+      `${this.#stamp()}${result.queueId}","sender":${sender.of(result.reversePath)}` +
       `${said(result.messageId, result.user, result.envid)}${attributes(result.attributes)}` +
-      `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
+      `,"destination":${destination.of(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
-    const addresses = new Map<number, string>();
-    for (const { seq, address } of result.recipients) addresses.set(seq, address);
+    const addressOf = addresses(result.recipients);
     for (const { seqs, outcome } of result.groups) {
       if (outcome.kind === 'deferred' && outcome.reason === HELD_BY_RULE) {
         this.#heldByRule(result, seqs.length, outcome.detail);
         continue;
       }
-      const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
-      for (const seq of seqs) this.#tell(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
+      const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome, this.#lasting.peer)},"recipient":`;
+      for (const seq of seqs) this.#tell(`${head}${quote(addressOf(seq))}}\n`);
     }
   }
 
@@ -222,6 +231,49 @@ const PLAIN = /^[ !#-[\]-~]*$/;
 const quote = (text: string): string =>
   PLAIN.test(text) ? `"${text}"` : printableJson(JSON.stringify(text));
 
+/**
+ * The text that was quoted last, kept because many messages one after another have the same: to compare two texts takes
+ * less time than to look for characters that need an escape.
+ */
+class LastQuoted {
+  #text = '';
+  #quoted = '""';
+
+  of(given: string): string {
+    if (given !== this.#text) {
+      this.#text = given;
+      this.#quoted = quote(given);
+    }
+    return this.#quoted;
+  }
+}
+
+/** The same for the fields of a peer. */
+class LastPeer {
+  #peer: Peer = { host: '', address: '', port: 0, source: '' };
+  #fields = '';
+
+  fields(peer: Peer): string {
+    const { host, address, port, source } = this.#peer;
+    const isSame = peer.port === port && peer.host === host && peer.address === address;
+    if (!isSame || peer.source !== source) {
+      this.#peer = peer;
+      this.#fields =
+        `,"peer_host":${quote(peer.host)},"peer_address":"${peer.address}","peer_port":${peer.port}` +
+        text('source_address', peer.source);
+    }
+    return this.#fields;
+  }
+}
+
+/** Nearly every attempt is for one recipient, and needs no table. */
+function addresses(recipients: AttemptResult['recipients']): (seq: number) => string {
+  const [only] = recipients;
+  if (only !== undefined && recipients.length === 1) return (seq) => (seq === only.seq ? only.address : '');
+  const table = new Map(recipients.map(({ seq, address }) => [seq, address]));
+  return (seq) => table.get(seq) ?? '';
+}
+
 const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
@@ -231,21 +283,21 @@ function typeOf(outcome: Outcome): DeliveryEvent['type'] {
   return reason === 'suppressed' || reason === 'discarded' ? reason : outcome.kind;
 }
 
-function describe(outcome: Outcome): string {
+function describe(outcome: Outcome, peers: LastPeer): string {
   const status = `,"status":"${statusOf(outcome)}"`;
   switch (outcome.kind) {
     case 'delivered':
-      return status + reply(outcome.reply);
+      return status + reply(outcome.reply, undefined, peers);
     case 'deferred':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}` +
+        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer, peers)}` +
         meaning(outcome.verdict)
       );
     case 'bounced':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}` +
+        `${reply(outcome.reply, outcome.peer, peers)}${meaning(outcome.verdict)}` +
         (outcome.reason === 'discarded' ? text('rule', rulesIn(outcome.detail)[0]) : '')
       );
   }
@@ -279,18 +331,14 @@ function tlsUse(tls: TlsUse | undefined): string {
   return `,"tls_version":${quote(tls.version)},"tls_cipher":${quote(tls.cipher)},"tls_verified":${tls.verified}`;
 }
 
-function reply(given: PeerReply | undefined, asked?: Peer): string {
-  if (given === undefined) return asked === undefined ? '' : peerFields(asked);
+function reply(given: PeerReply | undefined, asked: Peer | undefined, peers: LastPeer): string {
+  if (given === undefined) return asked === undefined ? '' : peers.fields(asked);
   const enhanced = given.enhanced === '' ? '' : ` ${given.enhanced}`;
-  return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peerFields(given.peer)}`;
+  return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peers.fields(given.peer)}`;
 }
 
 function meaning(verdict: Verdict | undefined): string {
   if (verdict === undefined) return '';
   const { class: replyClass, scope, move, rule } = verdict;
   return `,"class":"${replyClass}","scope":"${scope}","move":"${move}"${text('rule', rule ?? '')}`;
-}
-
-function peerFields({ host, address, port, source }: Peer): string {
-  return `,"peer_host":${quote(host)},"peer_address":"${address}","peer_port":${port}${text('source_address', source)}`;
 }

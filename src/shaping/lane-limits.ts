@@ -110,6 +110,11 @@ export class LaneLimits {
     return isCrowded(this.#own) || (this.#total !== null && isCrowded(this.#total));
   }
 
+  /** Whether more connections are open than are allowed now. */
+  get exceeded(): boolean {
+    return isExceeded(this.#own) || (this.#total !== null && isExceeded(this.#total));
+  }
+
   /** Whether more connections are open than are allowed now: then whoever asks closes one. */
   leaves(): boolean {
     return this.#own.leaves() || this.#total?.leaves() === true;
@@ -154,8 +159,8 @@ export class LaneLimits {
 /** The pause after connections that failed, where the data do not say. */
 const DEFAULT_PAUSE_MS = 60_000;
 
-const isCrowded = ({ waiting, open, maxConnections }: LimitSlot): boolean =>
-  waiting > 0 || open > maxConnections;
+const isExceeded = ({ open, maxConnections }: LimitSlot): boolean => open > maxConnections;
+const isCrowded = (slot: LimitSlot): boolean => slot.waiting > 0 || isExceeded(slot);
 const takeConnection = (slot: LimitSlot, nowMs: number): number => slot.takeConnection(nowMs);
 const freeConnection = (slot: LimitSlot): void => slot.freeConnection();
 const takeMessage = (slot: LimitSlot, nowMs: number): number => slot.takeMessage(nowMs);

@@ -15,6 +15,7 @@ import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { type Asked, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
+import type { HostMode } from '../security/host-mode.ts';
 import { abandon, giveBack } from './abandon.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOurs } from './blame.ts';
@@ -44,9 +45,10 @@ const QUIT_TIMEOUT_MS = 5000;
 
 export class ClientSession {
   readonly id: number;
-  readonly host: Host;
+  /** As the route of the present owner has it. */
+  host: Host;
   readonly port: ClientPort;
-  readonly owner: SessionOwner;
+  owner: SessionOwner;
   /** null for most: the log has transcripts of no session. */
   readonly transcript: ClientTranscript | null;
   readonly hop: Peer;
@@ -59,6 +61,8 @@ export class ClientSession {
   offered: Capabilities = HELO_CAPABILITIES;
   /** null when the connection is in the clear. */
   tls: TlsUse | null = null;
+  /** What was asked of the last TLS handshake; null: there was none. */
+  securedAs: HostMode | null = null;
   /** Number of transactions begun, for the limit of messages per connection. */
   transactions = 0;
   /** Whether TLS keeps anybody between the peer and us from reading along. */
@@ -321,6 +325,12 @@ export class ClientSession {
     this.connectMs = this.owner.now() - this.startedAtMs;
     this.served = true;
     this.owner.established(this);
+  }
+
+  /** Without work, it goes over to another domain of its site, whose policies it meets (security/shared-session.ts). */
+  moveTo(owner: SessionOwner, host: Host): void {
+    this.owner = owner;
+    this.host = host;
   }
 
   /** Looks for work and begins it. */
