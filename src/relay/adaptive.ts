@@ -27,6 +27,8 @@ export interface RelayAdaptiveSetup {
   limits: LimitAccess;
   place: Pick<ProcessPlace, 'others'>;
   nodes: SharedNews | null;
+  /** Takes a line that another process said and that is no limit; false: it knows nothing of it. */
+  other(line: string): boolean;
 }
 
 /** A rate that changed by less is not set anew. */
@@ -60,6 +62,7 @@ export class RelayAdaptive {
       nodes: setup.nodes,
       hear: (news) => this.#hear(news),
       tellAll: () => this.#controller.shareAll(steadyMs()),
+      other: (line) => setup.other(line),
       alone: () => this.#controller.alone(steadyMs()),
     });
     const sharing: Sharing = {
@@ -133,6 +136,11 @@ export class RelayAdaptive {
     if (this.#news.isShared) this.#lookForProbes(nowMs);
     this.#controller.tick(nowMs);
     this.#postGates();
+  }
+
+  /** Says a line to all other processes. */
+  say(line: string): void {
+    if (this.#news.isShared) this.#news.say(line);
   }
 
   /** What other processes said. */

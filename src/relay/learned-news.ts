@@ -14,6 +14,8 @@ export interface LearnedNewsPorts {
   hear(news: KeyNews): void;
   /** Somebody has just come and knows nothing. */
   tellAll(): void;
+  /** Whether a line is of those that somebody else says. */
+  other(line: string): boolean;
   /** Other nodes are not heard any more. */
   alone(): void;
 }
@@ -40,7 +42,7 @@ export class LearnedNews {
 
   start(): void {
     if (!this.isShared) return;
-    this.#say(HELLO);
+    this.say(HELLO);
     if (this.#ports.nodes !== null) this.#timer = setInterval(() => void this.#hear(), HEAR_MS).unref();
   }
 
@@ -50,7 +52,7 @@ export class LearnedNews {
   }
 
   tell(news: KeyNews): void {
-    this.#say(JSON.stringify(news));
+    this.say(JSON.stringify(news));
   }
 
   /** What others said. */
@@ -60,12 +62,14 @@ export class LearnedNews {
         this.#ports.tellAll();
         continue;
       }
+      if (this.#ports.other(line)) continue;
       const news = newsIn(line);
       if (news !== null) this.#ports.hear(news);
     }
   }
 
-  #say(line: string): void {
+  /** Says a line to all others. */
+  say(line: string): void {
     if (this.#lines.push(line) === 1) setImmediate(() => this.#flush());
   }
 
@@ -92,7 +96,7 @@ export class LearnedNews {
       this.take(await nodes.hear());
       this.#wasUp = true;
       if (isBack) {
-        this.#say(HELLO);
+        this.say(HELLO);
         tellAll();
       }
     } catch {

@@ -13,6 +13,7 @@ import type { Said } from '../shaping/explained.ts';
 import type { LimitKey, LimitSign } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
 import { RelayAdaptive } from './adaptive.ts';
+import { type Complaint, Complaints } from './complaints.ts';
 import { RelayRules } from './delivery-rules.ts';
 import { RelayLearnedLimits } from './learned-limits.ts';
 import type { ProcessPlace } from './place.ts';
@@ -35,6 +36,8 @@ export interface LearningSetup {
   postMoves(moves: readonly PoolMove[]): void;
   /** What all nodes share; null: nothing. */
   nodes: SharedNews | null;
+  /** The site that a domain's mail goes to, as far as it is known. */
+  siteOf(domain: string): string | null;
   /** Delivery threads: each has its part of a gate's rate. */
   threads: number;
 }
@@ -46,6 +49,7 @@ export class Learning {
   readonly #warmUp: RelayWarmUp;
   readonly #limits: SiteLimits;
   readonly #hooks: RuleHooks;
+  readonly #complaints: Complaints;
   #config: Config;
   #timer: NodeJS.Timeout | null = null;
 
@@ -54,12 +58,19 @@ export class Learning {
     const limits = new SiteLimits(shaping.keys, threads, shaping.sharers, postGates);
     this.#limits = limits;
     const setup = { config, log, events, limits };
-    this.#adaptive = new RelayAdaptive({ ...setup, place, nodes });
+    this.#adaptive = new RelayAdaptive({ ...setup, place, nodes, other: (line) => this.#complaints.heard(line) });
     this.#learned = new RelayLearnedLimits({ config, log, events, keys: shaping.keys });
     this.#config = config;
     this.#hooks = openRuleHooks(() => this.#config, log);
     this.#rules = new RelayRules({ ...setup, moves: postMoves, webhook: (hook) => this.#hooks.tell(hook) });
     this.#warmUp = new RelayWarmUp({ ...setup, place, processes: place.processes });
+    this.#complaints = new Complaints({
+      current: () => this.#config,
+      siteOf: all.siteOf,
+      sentBy: (queueId) => this.#warmUp.sentBy(queueId),
+      counted: (source, site) => this.#warmUp.complained(source, site),
+      tell: (line) => this.#adaptive.say(line),
+    });
   }
 
   /** When delivery threads are there. */
@@ -73,6 +84,11 @@ export class Learning {
     this.#adaptive.take(results);
     this.#rules.take(results);
     this.#warmUp.take(results);
+  }
+
+  /** Somebody complains of a message. */
+  complained(complaint: Complaint): void {
+    this.#complaints.take(complaint);
   }
 
   /** What other processes learned. */

@@ -1,8 +1,10 @@
 /** The warm-ups of one relay process: plans of the config, limits, events. Part of the composition root. */
 import { dirname, join } from 'node:path';
+import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { sourceWarmUps } from '../config/warmup-schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import { ORDERS_FILE } from '../shaping/warmup/orders.ts';
@@ -23,11 +25,16 @@ export interface RelayWarmUpSetup {
   limits: LimitAccess;
 }
 
+/** Messages whose source and site are remembered, for complaints about them. */
+const MAX_REMEMBERED = 50_000;
+
 const BLOCKS: readonly (string | undefined)[] = ['reputation_block', 'dnsbl_block'];
 
 export class RelayWarmUp {
   readonly #setup: RelayWarmUpSetup;
   readonly #warmUps: WarmUps;
+  /** By queue id: source and site of messages that warm-ups sent, since the start. */
+  readonly #sent = new LRUCache<string, readonly [source: string, site: string]>({ max: MAX_REMEMBERED });
 
   constructor(setup: RelayWarmUpSetup) {
     const { config, place, limits, log } = setup;
@@ -43,7 +50,7 @@ export class RelayWarmUp {
       failed: (error) => log.warn('limits.not_kept', { path, error }),
     });
     try {
-      const bad = this.#warmUps.open(plansOf(config.warmup, setup.processes));
+      const bad = this.#warmUps.open(plansOf(sourceWarmUps(config), setup.processes));
       if (bad > 0) log.warn('limits.damaged', { path, lines: bad });
     } catch (error) {
       log.warn('limits.not_kept', { path, error });
@@ -64,7 +71,7 @@ export class RelayWarmUp {
   }
 
   reconfigure(config: Config): void {
-    this.#warmUps.reconfigure(plansOf(config.warmup, this.#setup.processes));
+    this.#warmUps.reconfigure(plansOf(sourceWarmUps(config), this.#setup.processes));
     for (const { source, site, provider } of this.#setup.limits.keys()) this.begins(source, site, provider);
   }
 
@@ -80,6 +87,16 @@ export class RelayWarmUp {
     };
   }
 
+  /** By which source, and to which site, a message went; null: not by a warm-up, or too long ago. */
+  sentBy(queueId: string): readonly [source: string, site: string] | null {
+    return this.#sent.get(queueId) ?? null;
+  }
+
+  /** A recipient complains of mail from the source. */
+  complained(source: string, site: string): void {
+    this.#warmUps.came(source, site, 'complained', 1);
+  }
+
   close(): Promise<void> {
     return this.#warmUps.close();
   }
@@ -90,6 +107,7 @@ export class RelayWarmUp {
     for (const { outcome, seqs } of result.groups) {
       if (outcome.kind === 'delivered') {
         this.#warmUps.came(source, site, 'delivered', seqs.length);
+        if (this.#warmUps.standing(source, site) !== null) this.#sent.set(result.queueId, [source, site]);
         continue;
       }
       if (outcome.reply === undefined) continue;

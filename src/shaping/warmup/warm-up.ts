@@ -14,6 +14,8 @@ export interface WarmUpPlan {
   /** '' or the first day: nothing is sent before. */
   startDate: string;
   days: SendingDays;
+  /** Processes that have a part of it each; complaints are told to all of them. */
+  sharers: number;
   gates: {
     minDeliveries: number;
     maxBounceRatio: number;
@@ -200,7 +202,9 @@ export class WarmUp {
     // With fewer than that, what would be too much even if all that is missing went well is too much.
     const of = Math.max(answered, minDeliveries);
     const isKnown = answered >= minDeliveries;
-    const { bounced, complained, deferred } = record;
+    const { bounced, deferred } = record;
+    // Whoever hears of a complaint tells all: each has its part of the messages, and all complaints.
+    const complained = record.complained / this.plan.sharers;
     if (bounced > BACK_BOUNCE_RATIO * of || complained > BACK_COMPLAINT_RATIO * of) {
       record.step = Math.max(0, record.step - 1);
       this.#forget();
