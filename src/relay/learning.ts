@@ -58,7 +58,12 @@ export class Learning {
     const limits = new SiteLimits(shaping.keys, threads, shaping.sharers, postGates);
     this.#limits = limits;
     const setup = { config, log, events, limits };
-    this.#adaptive = new RelayAdaptive({ ...setup, place, nodes, other: (line) => this.#complaints.heard(line) });
+    this.#adaptive = new RelayAdaptive({
+      ...setup,
+      place,
+      nodes,
+      other: (line) => this.#complaints.heard(line),
+    });
     this.#learned = new RelayLearnedLimits({ config, log, events, keys: shaping.keys });
     this.#config = config;
     this.#hooks = openRuleHooks(() => this.#config, log);

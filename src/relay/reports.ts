@@ -114,7 +114,8 @@ export class RelayReports {
     }
     for (const event of fates.events) {
       events.reported(event);
-      if (event.type === 'complained' && event.proven) this.#setup.complained(complaintOf(event, read.report));
+      if (event.type === 'complained' && event.proven)
+        this.#setup.complained(complaintOf(event, read.report));
     }
     log.debug('report.read', { kind: read.report.kind });
   }

@@ -94,6 +94,7 @@ class Node {
       events: { limitChanged: (change) => this.changes.push(change as Partial<LimitChangedEvent>) },
       shaping,
       nodes: agenda,
+      siteOf: () => null,
       postGates() {},
       postMoves() {},
       threads: 1,

@@ -20,6 +20,7 @@ const plan = (changes: Partial<WarmUpPlan> = {}): WarmUpPlan => ({
   messagesPerDay: PLAN,
   startDate: '',
   days: new SendingDays('UTC', '08:00-20:00'),
+  sharers: 1,
   gates: { minDeliveries: 200, maxBounceRatio: 0.03, maxComplaintRatio: 0.001, maxDeferralRatio: 0.05 },
   ...changes,
 });
@@ -46,6 +47,15 @@ function run(warmUp: WarmUp, days: Parameters<typeof day>[3][], sent = 1e9): (st
 }
 
 describe('a warm-up', () => {
+  test('of several processes each has all complaints, and its part of the messages', () => {
+    const of = (complained: number): (string | null)[] =>
+      run(new WarmUp(plan({ sharers: 4, messagesPerDay: [1000, 2000] })), [{ complained }]);
+    // 0.1 % of the 4,000 of all are 4.
+    assert.deepEqual(of(3), ['advance']);
+    assert.deepEqual(of(4), ['repeat']);
+    assert.deepEqual(of(13), ['back']);
+  });
+
   test('goes through its plan day by day, never above it, and is done', () => {
     const warmUp = new WarmUp(plan());
     assert.equal(warmUp.state, 'waiting');
