@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { sourceWarmUps } from '../config/warmup-schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
+import type { Gate } from '../shaping/message-gates.ts';
 import { ORDERS_FILE } from '../shaping/warmup/orders.ts';
 import { plansOf } from '../shaping/warmup/plans.ts';
 import type { WarmUpLimit } from '../shaping/warmup/warm-up.ts';
@@ -33,6 +34,9 @@ const BLOCKS: readonly (string | undefined)[] = ['reputation_block', 'dnsbl_bloc
 export class RelayWarmUp {
   readonly #setup: RelayWarmUpSetup;
   readonly #warmUps: WarmUps;
+  /** By source and site: who goes first today. */
+  readonly #turns = new Map<string, { gate: Gate; toMs: number }>();
+  #turnsChanged = false;
   /** By queue id: source and site of messages that warm-ups sent, since the start. */
   readonly #sent = new LRUCache<string, readonly [source: string, site: string]>({ max: MAX_REMEMBERED });
 
@@ -58,11 +62,14 @@ export class RelayWarmUp {
   }
 
   begins(source: string, site: string, provider: string): void {
-    if (this.#warmUps.active) this.#warmUps.begins(source, site, provider);
+    if (!this.#warmUps.active) return;
+    this.#warmUps.begins(source, site, provider);
+    this.#postTurns();
   }
 
   tick(): void {
     this.#warmUps.tick();
+    this.#postTurns();
   }
 
   take(results: readonly AttemptResult[]): void {
@@ -121,6 +128,7 @@ export class RelayWarmUp {
 
   #limit(source: string, site: string, limit: WarmUpLimit | null): void {
     const { messagesPerS, closedUntilMs } = limit ?? OPEN;
+    this.#setTurns(source, site, limit?.turns);
     // The plan goes by the time of day, limits by steady time.
     const steadyUntilMs = closedUntilMs === 0 ? 0 : closedUntilMs - timeOfDayMs(0);
     this.#setup.limits.set(source, site, 'warmup', {
@@ -128,6 +136,38 @@ export class RelayWarmUp {
       connections: Number.POSITIVE_INFINITY,
       closedUntilMs: steadyUntilMs,
     });
+  }
+
+  /** Told to delivery threads only where they change: once a day. */
+  #setTurns(source: string, site: string, turns: WarmUpLimit['turns']): void {
+    const key = `${source}\t${site}`;
+    const before = this.#turns.get(key);
+    if (turns === undefined || turns.toMs <= timeOfDayMs(steadyMs())) {
+      if (!this.#turns.delete(key)) return;
+    } else {
+      if (before?.toMs === turns.toMs) return;
+      const [fromMs, toMs] = [turns.fromMs - timeOfDayMs(0), turns.toMs - timeOfDayMs(0)];
+      const gate: Gate = {
+        kind: 'source',
+        value: source,
+        site,
+        messagesPerS: 0,
+        closedUntilMs: 0,
+        by: 'warmup',
+        turns: { fromMs, toMs },
+      };
+      this.#turns.set(key, { gate, toMs: turns.toMs });
+    }
+    this.#turnsChanged = true;
+  }
+
+  #postTurns(): void {
+    if (!this.#turnsChanged) return;
+    this.#turnsChanged = false;
+    this.#setup.limits.gates(
+      'warmup',
+      [...this.#turns.values()].map(({ gate }) => gate),
+    );
   }
 
   #changed({ source: value, site, cause, reason, now, planned }: WarmUpChange): void {

@@ -4,6 +4,7 @@
  * message, when it comes to its lane: one that may not go yet waits in the queue. Without any gate this costs a comparison, and who
  * signs a message is looked at only where a gate is about that.
  */
+import { MAX_PRIORITY_HINT } from '../mail/attributes.ts';
 import type { Job } from '../mail/job.ts';
 
 export type GateKind =
@@ -27,6 +28,8 @@ export interface Gate {
   by: string;
   /** Its mail fails, and this is why; absent: it waits. */
   bounces?: string;
+  /** Mail with a priority hint waits for its turn between these steady times, the highest for the first. */
+  turns?: { fromMs: number; toMs: number };
 }
 
 interface Known extends Gate {
@@ -72,6 +75,12 @@ export function isAbout(
 ): boolean {
   const found = VALUES[kind](mail, from);
   return typeof found === 'string' ? found === value : found.includes(value);
+}
+
+function turnOf({ turns }: Gate, { job }: GatedMail): number {
+  const hint = job.attributes?.priorityHint;
+  if (turns === undefined || hint === undefined) return 0;
+  return turns.fromMs + (turns.toMs - turns.fromMs) * (1 - hint / MAX_PRIORITY_HINT);
 }
 
 /** Gates of a site: by kind, then by value, of which there may be tens of thousands. */
@@ -122,12 +131,12 @@ export class MessageGates<M extends GatedMail> {
       if (kind === 'dkim_domain') mail.dkimDomains ??= this.#signers(mail);
       const found = VALUES[kind](mail, from);
       if (typeof found === 'string') {
-        const atMs = this.#ask(gates.get(found), nowMs);
+        const atMs = this.#ask(gates.get(found), mail, nowMs);
         if (atMs !== 0) return atMs;
         continue;
       }
       for (const value of found) {
-        const atMs = this.#ask(gates.get(value), nowMs);
+        const atMs = this.#ask(gates.get(value), mail, nowMs);
         if (atMs !== 0) return atMs;
       }
     }
@@ -135,14 +144,14 @@ export class MessageGates<M extends GatedMail> {
     return 0;
   }
 
-  #ask(gates: readonly Known[] | undefined, nowMs: number): number {
+  #ask(gates: readonly Known[] | undefined, mail: M, nowMs: number): number {
     if (gates === undefined) return 0;
     for (const gate of gates) {
       if (gate.bounces !== undefined) {
         this.refusedBy = gate.bounces;
         return BOUNCES;
       }
-      const atMs = Math.max(gate.closedUntilMs, gate.nextMs);
+      const atMs = Math.max(gate.closedUntilMs, gate.nextMs, turnOf(gate, mail));
       if (atMs > nowMs) {
         this.refusedBy = `${gate.by} (${gate.kind} ${gate.value} at ${gate.site})`;
         return Math.ceil(atMs);

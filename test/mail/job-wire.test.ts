@@ -25,6 +25,7 @@ const attributes = fc.record(
     pool: text,
     metadata: fc.constant('{"a":1}'),
     deadlineMs: fc.maxSafeNat(),
+    priorityHint: fc.nat(100),
   } satisfies { [key in keyof Required<Attributes>]: fc.Arbitrary<unknown> },
   { requiredKeys: [] },
 );

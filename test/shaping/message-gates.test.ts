@@ -104,3 +104,19 @@ test('mail of a gate that bounces fails at its site, whatever its kind; other ma
   gates.set([gate({ kind: 'provider', value: '', bounces })]);
   assert.equal(gates.take('google', other, ANY, 0), BOUNCES);
 });
+
+test('in a warm-up mail waits for its turn by its hint; mail without a hint does not', () => {
+  const gates = new MessageGates<GatedMail>(() => []);
+  const hinted = (priorityHint: number): GatedMail => ({
+    job: { reversePath: '', attributes: { priorityHint } },
+    dkimDomains: null,
+  });
+  gates.set([gate({ kind: 'source', value: 'a2', by: 'warmup', turns: { fromMs: 1000, toMs: 5000 } })]);
+  const from = { name: 'a2', netblock: '' };
+  assert.equal(gates.take('google', hinted(100), from, 1000), 0);
+  assert.equal(gates.take('google', hinted(75), from, 1000), 2000);
+  assert.equal(gates.take('google', hinted(0), from, 4999), 5000);
+  assert.equal(gates.take('google', hinted(0), from, 5000), 0);
+  assert.equal(gates.take('google', other, from, 1000), 0);
+  assert.equal(gates.take('google', hinted(0), { name: 'a1', netblock: '' }, 1000), 0);
+});
