@@ -5,9 +5,9 @@
  */
 import { type LimitKey, type LimitNews, limitKeyText, type SlotOf } from './limit-key.ts';
 import { type ClosedReason, LimitSlot, SLOTS } from './limit-table.ts';
-import type { Limits, Totals } from './limits.ts';
+import type { Limits } from './limits.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
-import type { ShapingData } from './shaping-data.ts';
+import { limitsOfSource, type Provider, type ShapingData } from './shaping-data.ts';
 import { type Share, slotLimits } from './slot-limits.ts';
 
 /** What may be capped besides the data, in this process: the least holds. */
@@ -76,7 +76,7 @@ export class LimitKeys {
   readonly #free: number[] = [];
   #next = 0;
   #data: ShapingData;
-  #providers = new Map<string, { limits: Limits; total: Totals }>();
+  #providers = new Map<string, Provider>();
   /** Counts of an earlier life, for keys that have not come up yet; in microseconds of steady time. */
   readonly #restored = new Map<string, Counts>();
 
@@ -150,13 +150,12 @@ export class LimitKeys {
   }
 
   standing(key: LimitKey): KeyStanding {
-    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
     const name = limitKeyText(key);
     const slot = this.#entries.get(name)?.slot ?? null;
     const closed = new Map(this.#closed.get(name));
     if (slot !== null && !closed.has(slot.closedBy)) closed.set(slot.closedBy, slot.closedUntilMs);
     return {
-      data: key.source === null ? total : limits,
+      data: this.#dataOf(key),
       caps: [...(this.#caps.get(name) ?? [])].map(([by, { cap, isShared }]) => [by, cap, isShared] as const),
       closed: [...closed],
       slot,
@@ -166,8 +165,7 @@ export class LimitKeys {
 
   /** What holds at a key for all processes together: what the data say, and less where others said so for all. */
   limitsOf(key: LimitKey): Limits {
-    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
-    const data: Limits = key.source === null ? total : limits;
+    const data = this.#dataOf(key);
     const shared = Object.entries(this.#least(limitKeyText(key), true));
     if (shared.length === 0) return data;
     const least: { [name: string]: unknown } = { ...data };
@@ -176,6 +174,11 @@ export class LimitKeys {
       least[name] = before === 0 ? value : Math.min(before, value);
     }
     return least as Limits;
+  }
+
+  #dataOf(key: LimitKey): Limits {
+    const at = this.#providers.get(key.provider) ?? this.#data;
+    return key.source === null ? at.total : limitsOfSource(at, key.source);
   }
 
   /** What this process has of what holds for all; null: nothing goes by the key now. */

@@ -197,7 +197,10 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
     'src/relay/delivery-rules.ts',
     'this.#engine = new RuleEngine(rules);',
   ],
-  'src/shaping/warmup/plans.ts': ['src/relay/warm-up.ts', 'plansOf(config.warmup, this.#setup.processes)'],
+  'src/shaping/warmup/plans.ts': [
+    'src/relay/warm-up.ts',
+    'plansOf(sourceWarmUps(config), this.#setup.processes)',
+  ],
   'src/egress/egress.ts': ['src/delivery/thread.ts', 'createEgress: (config) => new Egress(config)'],
   'src/egress/overflow.ts': ['src/egress/egress.ts', 'this.overflow = new Overflow(config);'],
   'src/egress/pools.ts': ['src/egress/egress.ts', 'new Pools(config.egress)'],
@@ -225,7 +228,16 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   ],
   'src/supervisor/supervisor.ts': ['src/supervisor/supervisor.ts', 'timing: () => {'],
   'src/tls/tls-contexts.ts': ['src/relay/relay.ts', 'tls.reconfigure(config)'],
+  'src/supervisor/plane-keeper.ts': ['src/supervisor/plane-keeper.ts', 'this.#config = next;'],
 };
+for (const file of [
+  'http/access.ts',
+  'http/certificate.ts',
+  'http/engine.ts',
+  'http/server.ts',
+  'supervisor/plane-process.ts',
+])
+  REACHED[`src/${file}`] = ['src/supervisor/plane-keeper.ts', "{ type: 'start', config: this.#config }"];
 const PARTS = [
   'address-validation', 'dns', 'dnsbl', 'greylist', 'helo', 'part', 'policy', 'rates', 'reverse-dns', 'sender-domain',
 ]; // biome-ignore format: a list
@@ -289,6 +301,12 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
   [/^dkim\./, 'src/signing/key-book.ts'],
   [/^return_path\./, 'src/feedback/return-path-keys.ts'],
+  [/^http\.(host|port|tokens_file)/, 'src/supervisor/plane-process.ts'],
+  [/^http\.(max_connections|request_timeout_ms)$/, 'src/http/engine.ts'],
+  [/^http\.(max_body_kb|max_concurrent_requests|behind_proxy|trusted_proxies)$/, 'src/http/server.ts'],
+  [/^http\.(allowed_hosts|requests_per_min)$/, 'src/http/access.ts'],
+  [/^http\.tls\./, 'src/http/certificate.ts'],
+  [/^http\.enabled$/, 'src/supervisor/plane-keeper.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],
@@ -339,6 +357,8 @@ test('of every live key it is known who reads it, and how a reload gets there', 
     const key = name.split('.').at(name.includes('.max_failures.') ? -2 : -1) as string;
     const [, ...named] = READERS.find(([keys]) => keys.test(name)) ?? [];
     if (/^(\$schema|include|allow_open_relay)$/.test(name)) continue;
+    // The config itself makes plans of sources of it (sourceWarmUps).
+    if (name === 'warmup[].pool') continue;
     const reading = readersOf(key);
     const readers = named.length === 0 ? reading : named.filter((file) => reading.includes(file));
     if (readers.length === 0) unknown.push(`${name}: nobody`);
