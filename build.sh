@@ -271,7 +271,8 @@ check() {
 run() {
   build Release
   # npm changes to the project's folder; a relative config path means the folder the operator stands in.
-  [ "${npm_lifecycle_event:-}" != start ] || caller=${INIT_CWD:-$caller}
+  # And a relay that npm started ends with it, however npm ends.
+  [ "${npm_lifecycle_event:-}" != start ] || { caller=${INIT_CWD:-$caller}; export PROTORELAY_ENDS_WITH=$PPID; }
   cd "$caller"
   exec "$root/bin/protorelay" "$@"
 }

@@ -30,6 +30,11 @@ const options = readOptions('bench/cl.ts', 'sends mail to an SMTP server and mea
   'stall-timeout': { kind: 'number', default: 60, help: 'seconds without any reply before giving up' },
   json: { kind: 'flag', help: 'print the report as one line of JSON' },
   'to-domain': { kind: 'text', default: 'example.test', help: 'domain of the recipients user0@… user1@…' },
+  domains: {
+    kind: 'number',
+    default: 0,
+    help: 'each message for a recipient of its own, at so many domains under --to-domain; 0: all alike',
+  },
   from: { kind: 'text', default: 'sender@bench.test', help: 'reverse-path' },
   run: { kind: 'text', help: 'eight hex digits that name the run in each message; default: random' },
   'accepted-log': { kind: 'text', help: 'file for the numbers of accepted messages' },
@@ -45,6 +50,9 @@ const run =
 if (!/^[0-9a-f]{8}$/.test(run)) fail('bench/cl.ts', `--run ${run}: eight hex digits are needed`);
 if (options['per-conn'] && options['reuse-conn'])
   fail('bench/cl.ts', '--per-conn and --reuse-conn exclude each other');
+if (options.domains > 10_000) fail('bench/cl.ts', `--domains ${options.domains}: at most 10,000`);
+if (options.domains > 0 && (options.pipeline || options.rcpts > 1))
+  fail('bench/cl.ts', '--domains goes with one recipient a message, and without --pipeline');
 if (options.size < MIN_SIZE_BYTES) fail('bench/cl.ts', `--size ${options.size}: at least ${MIN_SIZE_BYTES}`);
 for (const name of ['messages', 'rcpts', 'concurrency'] as const) {
   if (options[name] < 1 || !Number.isInteger(options[name]))
@@ -66,6 +74,7 @@ const client = new LoadClient(
     ratePerSecond: options.rate,
     durationMs: options.duration * 1000,
     toDomain: options['to-domain'],
+    domains: options.domains,
     from: options.from,
     run,
     stallMs: options['stall-timeout'] * 1000,

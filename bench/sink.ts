@@ -22,6 +22,7 @@ const options = readOptions('bench/sink.ts', 'SMTP server that counts and discar
     help: 'CODE[@STAGE]:SHARE%, stage connect, mail, rcpt, data or end: 4xx:1%, 550@rcpt:0.5%, cut@data:1%',
   },
   delay: { kind: 'number', default: 0, help: 'milliseconds before the reply to the end of data' },
+  limit: { kind: 'number', default: 0, help: 'messages a second; more are answered 421 4.7.28. 0: no limit' },
   'memory-mb': { kind: 'number', default: 256, help: 'memory for content under way' },
 });
 
@@ -40,6 +41,7 @@ const sink = new Sink(
     chunking: options.chunking,
     faults: options.fault.map(parseFault),
     delayMs: options.delay,
+    limitPerSecond: options.limit,
     spillDir: tmpdir(),
     onProgress: ({ recipients }) => {
       if (expected === 0 || recipients < expected) return;

@@ -33,17 +33,35 @@ import { buildInfo, version } from './version.ts';
 
 const RELAY_PROCESS = fileURLToPath(new URL('./supervisor/relay-process.ts', import.meta.url));
 
+const PARENT_LOOK_MS = 500;
+
 /**
  * Listens to signals from the first moment on; those that come while the relay starts wait for it. Early also because
  * SIGUSR1 without a listener opens Node's debugger (and with --disable-sigusr1 a listener would not hear it either).
  */
 class Signals {
-  readonly #early: NodeJS.Signals[] = [];
+  readonly #early: (NodeJS.Signals | 'parent ended')[] = [];
   #lifecycle: Lifecycle | null = null;
 
   constructor() {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const)
       process.on(signal, () => this.#on(signal));
+    this.#endWithParent();
+  }
+
+  /**
+   * npm hands on INT and TERM only: a terminal that closes, or a kill, would leave the relay of `npm start` running. What
+   * build.sh says is for this process alone.
+   */
+  #endWithParent(): void {
+    const parent = Number(process.env.PROTORELAY_ENDS_WITH);
+    delete process.env.PROTORELAY_ENDS_WITH;
+    if (!(parent > 0)) return;
+    const timer = setInterval(() => {
+      if (process.ppid === parent) return;
+      clearInterval(timer);
+      this.#on('parent ended');
+    }, PARENT_LOOK_MS).unref();
   }
 
   deliverTo(lifecycle: Lifecycle): void {
@@ -51,7 +69,7 @@ class Signals {
     for (const signal of this.#early) this.#on(signal);
   }
 
-  #on(signal: NodeJS.Signals): void {
+  #on(signal: NodeJS.Signals | 'parent ended'): void {
     if (this.#lifecycle === null) this.#early.push(signal);
     else if (signal === 'SIGHUP') void this.#lifecycle.reload();
     else if (signal === 'SIGUSR1') this.#lifecycle.reopenLog();

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
+import { EXIT } from '../src/base/exit-codes.ts';
 import { configSchema } from '../src/config/schema.ts';
 import { inner, shapeOf } from '../src/config/shape.ts';
 
@@ -293,6 +294,32 @@ test('every exit code stands in docs/exit-codes.md, every event field in docs/ev
   assert.ok(fields.length > 20);
   assert.deepEqual(
     fields.filter(([, name]) => !text('docs/events.md').includes(`\`${name}\``)).map(([, n]) => n),
+    [],
+  );
+});
+
+/** Which command a file of src/cli is part of, where its name does not begin with that. */
+const COMMAND_OF: Readonly<Record<string, string>> = { event: 'events', suspensions: 'resume', why: 'why' };
+
+test('what a command ends with of its own accord stands in docs/exit-codes.md, with the name of the command', () => {
+  const code: Readonly<Record<string, number>> = { ...EXIT };
+  const rows = text('docs/exit-codes.md').split('\n');
+  const said = sources
+    .filter((file) => file.startsWith('src/cli/') && !/-output|program/.test(file))
+    .flatMap((file) => {
+      const [, word = ''] = /^src\/cli\/([a-z]+)/.exec(file) ?? [];
+      const names = [...text(file).matchAll(/\bEXIT\.(dataError|temporary|cannotCreate|config)\b/g)];
+      return [...new Set(names.map(([, name = '']) => name))].map((name) => ({
+        file,
+        command: COMMAND_OF[word] ?? word,
+        row: rows.find((row) => row.startsWith(`| ${code[name]} |`)) ?? '',
+      }));
+    });
+  assert.ok(said.length > 15);
+  assert.deepEqual(
+    said
+      .filter(({ command, row }) => !new RegExp(`\`(?:[a-z]+ )?${command}[ \`]`).test(row))
+      .map(({ file }) => file),
     [],
   );
 });

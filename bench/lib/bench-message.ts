@@ -32,12 +32,31 @@ export interface MessageOptions {
   run: string;
   from: string;
   to: string;
+  /** Each message is for a recipient of its own, at one of so many domains (`mergedAddress`), and says how to unsubscribe. */
+  domains?: number;
+}
+
+/** An address as `stamp` writes it: user and domain get the message's number. */
+export const mergedAddress = (domain: string): string => `user${'0'.repeat(NUMBER_DIGITS)}@d0000.${domain}`;
+const DOMAIN_DIGITS = 4;
+
+/** Writes the number of a message into the address that `mergedAddress` made, which begins at `at`. */
+export function stampAddress(into: Buffer, at: number, number: number, domains: number): void {
+  writeDigits(into, at + 4, NUMBER_DIGITS, number);
+  writeDigits(into, at + 4 + NUMBER_DIGITS + 2, DOMAIN_DIGITS, number % domains);
 }
 
 /** Smallest message: the header and one line. */
 export const MIN_SIZE_BYTES = 400;
 
+const UNSUBSCRIBE = 'https://unsubscribe.bench.test/';
+
 export function createMessage(options: MessageOptions): BenchMessage {
+  const { domains = 0 } = options;
+  const merged = [
+    `List-Unsubscribe: <${UNSUBSCRIBE}${'0'.repeat(NUMBER_DIGITS)}>`,
+    'List-Unsubscribe-Post: List-Unsubscribe=One-Click',
+  ];
   const head = [
     `${MARK}00000000 00000000 ${options.run} ${'0'.repeat(NUMBER_DIGITS)} ${'0'.repeat(TIME_DIGITS)}`,
     `Message-ID: <${'0'.repeat(NUMBER_DIGITS)}.${options.run}@bench.test>`,
@@ -47,6 +66,7 @@ export function createMessage(options: MessageOptions): BenchMessage {
     `Date: ${new Date().toUTCString().replace('GMT', '+0000')}`,
     'MIME-Version: 1.0',
     'Content-Type: text/plain; charset=us-ascii',
+    ...(domains === 0 ? [] : merged),
     '',
     '',
   ].join('\r\n');
@@ -55,12 +75,18 @@ export function createMessage(options: MessageOptions): BenchMessage {
   header.write(hex(crc32(body)), MARK.length + 9, 'latin1');
   const covered = header.subarray(COVERED_AT);
   const secondNumberAt = header.indexOf('Message-ID: <') + 13;
+  const addressAt = header.indexOf('To: ') + 4;
+  const unsubscribeAt = header.indexOf(UNSUBSCRIBE) + UNSUBSCRIBE.length;
   return {
     header,
     body,
     stamp(number, timeUs) {
       writeDigits(header, NUMBER_AT, NUMBER_DIGITS, number);
       writeDigits(header, secondNumberAt, NUMBER_DIGITS, number);
+      if (domains > 0) {
+        stampAddress(header, addressAt, number, domains);
+        writeDigits(header, unsubscribeAt, NUMBER_DIGITS, number);
+      }
       writeDigits(header, TIME_AT, TIME_DIGITS, timeUs);
       writeHex(header, MARK.length, crc32(covered));
     },

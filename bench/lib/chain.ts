@@ -136,7 +136,7 @@ function clientArguments(options: ChainOptions, port: number): string[] {
 }
 
 /** Resolves when the relay has written its last event and spends no more CPU: settlements count as its work. */
-async function settled(pid: number, eventDir: string): Promise<void> {
+export async function settled(pid: number, eventDir: string): Promise<void> {
   const state = (): string => {
     const sizes = readdirSync(eventDir).map((name) => statSync(join(eventDir, name)).size);
     return `${sizes.join()} ${treeCpuSeconds(pid).toFixed(1)}`;

@@ -12,7 +12,7 @@ import {
   NO_CONTENT,
   type Reactor,
 } from '../../src/native.ts';
-import { type BenchMessage, createMessage } from './bench-message.ts';
+import { type BenchMessage, createMessage, mergedAddress, stampAddress } from './bench-message.ts';
 import { Histogram, type Percentiles } from './histogram.ts';
 
 export interface LoadOptions {
@@ -33,6 +33,8 @@ export interface LoadOptions {
   /** No new message after this; 0: no limit. */
   durationMs: number;
   toDomain: string;
+  /** Each message is merged for a recipient of its own, at one of so many domains under `toDomain`. */
+  domains?: number;
   from: string;
   /** Names the run in every message, eight hex digits. */
   run: string;
@@ -66,6 +68,8 @@ export interface LoadReport {
   accepted: number;
   failed: number;
   acceptedRecipients: number;
+  /** When the first connection was begun, ms since 1970. */
+  startedAtMs: number;
   elapsedMs: number;
   messagesPerSecond: number;
   connections: number;
@@ -159,7 +163,8 @@ export class LoadClient {
       holdAfterVerbs: false,
       onTurn: (count) => this.#turn(count),
     });
-    const address = (index: number): string => `user${index}@${options.toDomain}`;
+    const address = (index: number): string =>
+      (options.domains ?? 0) > 0 ? mergedAddress(options.toDomain) : `user${index}@${options.toDomain}`;
     this.#message = createMessage({ ...options, to: address(0) });
     this.#body = arena.store(this.#message.body);
     if (this.#body === NO_CONTENT)
@@ -208,6 +213,7 @@ export class LoadClient {
       accepted: this.#accepted,
       failed: this.#failed,
       acceptedRecipients: this.#acceptedRecipients,
+      startedAtMs: performance.timeOrigin + this.#startedAt,
       elapsedMs: Math.round(elapsedMs * 10) / 10,
       messagesPerSecond: Math.round((this.#accepted / elapsedMs) * 10_000) / 10,
       connections: this.#connections,
@@ -296,8 +302,15 @@ export class LoadClient {
 
   #afterMail(peer: Peer, code: number) {
     if (code !== 250 && !this.#options.pipeline) return this.#refused(peer, code);
-    if (!this.#options.pipeline) this.#reactor.send(peer.id, this.#rcpt[0] as Buffer);
+    if (!this.#options.pipeline) this.#reactor.send(peer.id, this.#firstRcpt(peer.number));
     this.#await(peer, AT.rcpt);
+  }
+
+  #firstRcpt(number: number): Buffer {
+    const rcpt = this.#rcpt[0] as Buffer;
+    const { domains = 0 } = this.#options;
+    if (domains > 0) stampAddress(rcpt, 'RCPT TO:<'.length, number, domains);
+    return rcpt;
   }
 
   #afterRcpt(peer: Peer, code: number) {

@@ -33,6 +33,8 @@ export interface SinkOptions {
   rcpts: number;
   /** Wait before the reply to the end of data. */
   delayMs: number;
+  /** Messages taken in a second; what is more is answered 421 4.7.28. */
+  limitPerSecond?: number;
   spillDir: string;
   /** Called once per turn in which messages arrived. */
   onProgress?: (sink: Sink) => void;
@@ -48,6 +50,11 @@ export interface SinkReport {
   corrupted: number;
   foreign: number;
   faults: number;
+  /** Refused, in each second since the start, because of limitPerSecond; and taken. Empty without it. */
+  refusedBySecond: number[];
+  takenBySecond: number[];
+  /** When the first message was here, ms since 1970; 0: none was. */
+  firstAtMs: number;
   /** From the first message to the last. */
   elapsedMs: number;
   messagesPerSecond: number;
@@ -61,6 +68,9 @@ const START = Buffer.from('354 End data with <CR><LF>.<CR><LF>\r\n');
 const BANNER = Buffer.from('220 sink.test ESMTP\r\n');
 const BYE = Buffer.from('221 2.0.0 Bye\r\n');
 const UNKNOWN = Buffer.from('502 5.5.2 Command not recognized\r\n');
+const TOO_FAST = Buffer.from(
+  '421 4.7.28 Our system has detected an unusual rate of mail from your address\r\n',
+);
 const NO_SPACE = Buffer.from('452 4.3.1 No memory\r\n');
 
 /** First letter and third letter (upper case) of a verb tell the ones we know apart. */
@@ -99,6 +109,9 @@ export class Sink {
   #bytes = 0;
   #firstAt = 0;
   #lastAt = 0;
+  readonly #startedAt = performance.now();
+  readonly #taken: number[] = [];
+  readonly #refused: number[] = [];
   messages = 0;
   recipients = 0;
 
@@ -162,6 +175,9 @@ export class Sink {
       corrupted: this.#corrupted,
       foreign: this.#foreign,
       faults: this.#faultCount,
+      takenBySecond: Array.from(this.#taken, (count = 0) => count),
+      refusedBySecond: Array.from(this.#refused, (count = 0) => count),
+      firstAtMs: this.#firstAt === 0 ? 0 : performance.timeOrigin + this.#firstAt,
       elapsedMs: Math.round(elapsedMs * 10) / 10,
       messagesPerSecond: elapsedMs > 0 ? Math.round((this.messages / elapsedMs) * 10_000) / 10 : 0,
       endToEnd: this.#endToEnd.percentiles(),
@@ -256,7 +272,7 @@ export class Sink {
       this.#reactor.send(connection, NO_SPACE);
       return this.#reactor.expectLines(connection);
     }
-    const refused = this.#inject('end', connection);
+    const refused = this.#inject('end', connection) || !this.#withinLimit(connection);
     if (!refused) this.#count(content, recipients);
     this.#arena.release(content);
     if (refused) return this.#reactor.expectLines(connection);
@@ -265,6 +281,20 @@ export class Sink {
       if (this.#rcpts.has(connection)) this.#accept(connection);
       this.#reactor.flush();
     }, this.#options.delayMs);
+  }
+
+  /** Says 421 to what is beyond the limit, and hangs up. */
+  #withinLimit(connection: number): boolean {
+    const { limitPerSecond = 0 } = this.#options;
+    if (limitPerSecond === 0) return true;
+    const second = Math.floor((this.#now - this.#startedAt) / 1000);
+    const isWithin = (this.#taken[second] ?? 0) < limitPerSecond;
+    const counts = isWithin ? this.#taken : this.#refused;
+    counts[second] = (counts[second] ?? 0) + 1;
+    if (isWithin) return true;
+    this.#reactor.send(connection, TOO_FAST);
+    this.#reactor.close(connection);
+    return false;
   }
 
   #accept(connection: number) {

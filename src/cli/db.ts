@@ -59,11 +59,13 @@ export async function compactQueues(config: Config, out: Writable): Promise<Exit
   const { lockDataDir } = await import('../base/data-dir.ts');
   const { processConfig, queueFile, queueProcesses } = await import('../supervisor/process-config.ts');
   const lock = lockDataDir(config.data_dir);
+  let files = 0;
   try {
     for (const process of queueProcesses(config)) {
       const own = processConfig(config, process, 1);
       const file = queueFile(own);
       if (file === null || !existsSync(file)) continue;
+      files++;
       const queueLock = lockDataDir(own.data_dir, 'queue');
       try {
         const { before, after } = compactFile(file);
@@ -75,6 +77,7 @@ export async function compactQueues(config: Config, out: Writable): Promise<Exit
   } finally {
     lock.release();
   }
+  if (files === 0) out.write('there is no file of a queue here yet, so nothing to compact\n');
   return EXIT.ok;
 }
 

@@ -19,6 +19,11 @@ const EXIT_CODES =
 const HELP = new Help();
 
 export function newProgram(out: Writable, err: Writable): Command {
+  // When nobody reads complaints there is nobody to complain to; the exit code stays what it is.
+  err.on('error', () => {});
+  /** For commands and help. A relay serves on, whoever has stopped to read what it prints. */
+  const guarded = (): Writable =>
+    out.listeners('error').includes(outputFailed) ? out : out.on('error', outputFailed);
   const program = new Command('protorelay')
     .description('High-throughput SMTP relay. Without a command: starts the relay.')
     .helpOption('-h, --help', 'show this text')
@@ -37,13 +42,13 @@ export function newProgram(out: Writable, err: Writable): Command {
     .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
     .argument('[config]', 'config file, as with --config')
     .configureOutput({
-      writeOut: (text) => void out.write(text),
+      writeOut: (text) => void guarded().write(text),
       writeErr: (text) => void err.write(printableLines(text)),
       outputError: (text, write) => write(text.replace(/^error: /, 'protorelay: ')),
     })
     .exitOverride();
   program.hook('preAction', (program, action) => {
-    if (action !== program) out.on('error', outputFailed);
+    if (action !== program || program.opts().version) guarded();
   });
   noteBelow(program, SIGNALS, EXIT_CODES);
   return program;

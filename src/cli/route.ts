@@ -2,14 +2,14 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { RelayPolicy } from '../admission/relay-policy.ts';
-import { domainForm, domainOf } from '../base/domain.ts';
+import { domainForm, domainKey, domainOf } from '../base/domain.ts';
 import { EXIT } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { configFor } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { timeOrNull } from '../control/words.ts';
-import { Routing } from '../egress/routing.ts';
+import { type Decision, type Result, Routing } from '../egress/routing.ts';
 import { MAIL_CLASSES } from '../mail/attributes.ts';
 import type { AskedEntry, Blocker, Explained } from '../mail/blocker.ts';
 import { destinationOf, SMARTHOST } from '../mail/destination.ts';
@@ -17,6 +17,7 @@ import { domainIn } from '../shaping/message-gates.ts';
 import { addressOf } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { learnedLimitLines, learnedLimitsBySite, type ShownLearnedLimit } from './learned-limits-shown.ts';
 import { learnedLines, type ShownLearned } from './learned-shown.ts';
 
 /** What of the config says where mail goes. */
@@ -67,6 +68,14 @@ interface RouteAnswer {
   /** What of the shaping data the provider was found by, as `mx_suffix google.com`, and where it stands. */
   provider_rule: string | null;
   provider_rule_at: string | null;
+  /** What `egress.routing` says: that the mail leaves from a pool (or from the default source), goes to a next hop, or does not go. */
+  result: Result;
+  /** The rule that says so, as `egress.routing[2]`, with its name where it has one; null: none, or the message names its pool. */
+  rule: string | null;
+  rule_name: string | null;
+  /** The class, and the rules that made it so. */
+  mail_class: string | null;
+  class_rules: string[];
   pool: string | null;
   /** What named the pool: `--pool`, or `egress.routing[2]`. */
   pool_rule: string | null;
@@ -78,9 +87,11 @@ interface RouteAnswer {
     value: unknown;
     used: number | null;
     since: string | null;
+    until: string | null;
     set_by: string | null;
   }[];
   learned: ShownLearned[];
+  learned_limits: ShownLearnedLimit[];
   blockers: {
     kind: Blocker['kind'];
     key: string;
@@ -154,35 +165,43 @@ async function routeOf(
   const { site, provider, pool, source } = explained;
   const members = egress.pools.find(({ name }) => name === pool)?.members ?? [];
   const weights = members.reduce((sum, { weight }) => sum + weight, 0);
-  const rule = ruleOf(config, asked, provider);
+  const decision = decisionOn(config, asked, provider, domain);
+  const ruled = ruledHop(config, decision);
+  const rule = decision.rule === null ? null : ruleAt(decision.rule);
   return {
     isTemporary: mx.isTemporary,
     answer: {
       recipient,
       class: new RelayPolicy([], config.relay_domains).isRelayDomain(domain) ? 'relay' : 'external',
       destination,
-      way,
-      next_hop: hop === undefined ? null : `${hop.host}:${hop.port}`,
+      way: ruled === undefined ? way : 'route',
+      next_hop: (ruled ?? hop) === undefined ? null : hopText(ruled ?? hop),
       mx: mx.hosts,
       mx_error: mx.error,
       site,
       provider: provider === '' ? null : provider,
       provider_rule: found?.rule ?? null,
       provider_rule_at: found?.ruleAt ?? null,
+      result: decision.result,
+      rule,
+      rule_name: decision.rule === null ? null : (egress.routing[decision.rule]?.name ?? null),
+      mail_class: decision.class === '' ? null : decision.class,
+      class_rules: decision.classRules.map(ruleAt),
       pool: pool === '' ? null : pool,
-      pool_rule: pool === '' ? null : rule,
+      pool_rule: pool === '' ? null : (rule ?? '--pool'),
       pool_members: members.map((one) => ({
         source: one.source,
         weight: one.weight,
         share: Math.round((one.weight / weights) * 1000) / 1000,
       })),
       source,
-      limits: explained.limits.map(({ sinceMs, setBy, ...limit }) => ({
+      limits: explained.limits.map(({ sinceMs, untilMs, setBy, ...limit }) => ({
         ...limit,
         since: timeOrNull(sinceMs),
+        until: timeOrNull(untilMs),
         set_by: setBy || null,
       })),
-      learned: isRunning || site === null ? [] : await learnedAt(config, site, source ?? ''),
+      ...(isRunning || site === null ? NOTHING_LEARNED : await learnedAt(config, site, source ?? '')),
       blockers: explained.blockers.map(({ sinceMs, untilMs, setBy, ...blocker }) => ({
         ...blocker,
         since: timeOrNull(sinceMs),
@@ -252,32 +271,66 @@ async function explainedBy(
   return { explained: explainStopped(config, asked), isRunning: false };
 }
 
+const NOTHING_LEARNED = { learned: [], learned_limits: [] };
+
 /** What was learned lies in files, which a stopped relay leaves. */
-async function learnedAt(config: Config, site: string, source: string): Promise<ShownLearned[]> {
+async function learnedAt(
+  config: Config,
+  site: string,
+  source: string,
+): Promise<Pick<RouteAnswer, 'learned' | 'learned_limits'>> {
   const { learnedBySite } = await import('./learned-shown.ts');
   const { settingsOf } = await import('../shaping/adaptive/settings.ts');
+  const nowMs = timeOfDayMs(steadyMs());
   const learned = learnedBySite(
     config.data_dir,
     settingsOf(() => config.adaptive),
-    timeOfDayMs(steadyMs()),
+    nowMs,
   );
-  return (learned.get(site) ?? []).filter(({ scope, value }) => scope !== 'source' || value === source);
+  const limits = learnedLimitsBySite(config.data_dir, nowMs).get(site) ?? [];
+  return {
+    learned: (learned.get(site) ?? []).filter(({ scope, value }) => scope !== 'source' || value === source),
+    learned_limits: limits.filter((one) => one.source === source),
+  };
 }
 
-function ruleOf({ egress }: Config, asked: AskedEntry, provider: string): string | null {
-  const { tenant, campaign, pool, destination: recipientDomain } = asked;
+function decisionOn({ egress }: Config, asked: AskedEntry, provider: string, domain: string): Decision {
+  const { tenant, campaign, pool, sender } = asked;
   const routed = {
     tenant,
     campaign,
     class: asked.class,
     pool: egress.pools.some(({ name }) => name === pool) ? pool : '',
-    fromDomain: domainIn(asked.sender),
-    recipientDomain,
+    fromDomain: domainIn(sender),
+    recipientDomain: domainKey(domain),
     provider,
   };
-  const { rule } = new Routing(egress.routing).poolOf(routed);
-  return rule === null ? (routed.pool === '' ? null : '--pool') : `egress.routing[${rule}]`;
+  return new Routing(egress.routing).decide(routed);
 }
+
+const ruleAt = (rule: number): string => `egress.routing[${rule}]`;
+
+type NextHop = { host: string; port: number };
+
+const hopText = ({ host, port }: NextHop = { host: '', port: 0 }): string => `${host}:${port}`;
+
+/** The next hop that a rule names. */
+function ruledHop({ delivery, egress }: Config, { result, value, rule }: Decision): NextHop | undefined {
+  if (result !== 'route' || rule === null) return undefined;
+  const hop = egress.routing[rule]?.next_hop;
+  if (hop !== undefined) return hop;
+  return value === SMARTHOST ? delivery.smarthost : delivery.routes[value];
+}
+
+const RESULT_TEXT: Readonly<Record<Result, string>> = {
+  pool: 'goes',
+  route: 'goes to the next hop of the rule',
+  hold: 'held until "queue release"',
+  discard: 'discarded',
+};
+
+const ruleText = ({ result, rule, rule_name }: RouteAnswer): string =>
+  `${rule}${rule_name === null ? '' : ` (${rule_name})`}: ${RESULT_TEXT[result]}`;
 
 function routeText(answer: RouteAnswer): string {
   const { next_hop, mx, mx_error, site, provider, provider_rule, provider_rule_at, pool, source } = answer;
@@ -289,14 +342,18 @@ function routeText(answer: RouteAnswer): string {
     ...(answer.way === 'mx' ? [['MX', mx_error ?? hosts]] : []),
     ...(site === null ? [] : [['Site', site]]),
     ...(provider === null ? [] : [['Provider', `${provider}, by ${provider_rule} (${provider_rule_at})`]]),
+    ...(answer.rule === null || answer.result === 'pool' ? [] : [['Rule', ruleText(answer)]]),
+    ...(answer.class_rules.length === 0
+      ? []
+      : [['Class', `${answer.mail_class}, by ${answer.class_rules.join(', ')}`]]),
     ['Pool', pool === null ? 'none' : `${pool} (${answer.pool_rule}): ${members.join(', ')}`],
     ['Source', source === null ? 'none may send' : source === '' ? 'the default one' : source],
   ];
-  const limits = answer.limits.map(({ limit, value, used, since, set_by }) => [
+  const limits = answer.limits.map(({ limit, value, used, since, until, set_by }) => [
     `  ${limit}`,
     typeof value === 'object' ? JSON.stringify(value) : String(value),
     used === null ? '' : `${used} used`,
-    `${set_by ?? ''}${since === null ? '' : `, since ${since}`}`,
+    `${set_by ?? ''}${since === null ? '' : `, since ${since}`}${until === null ? '' : `, until ${until}`}`,
   ]);
   const blockers = answer.blockers.map(({ kind, key, until, set_by }) => [
     `  ${kind}`,
@@ -308,7 +365,7 @@ function routeText(answer: RouteAnswer): string {
   return [
     columns(rows),
     part('Limits', columns(limits)),
-    learnedLines(answer.learned)
+    [...learnedLines(answer.learned), ...learnedLimitLines(answer.learned_limits)]
       .map((one) => `${one}\n`)
       .join(''),
     part('Keeps mail now', columns(blockers)),

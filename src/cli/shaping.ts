@@ -8,6 +8,7 @@ import { settingsOf } from '../shaping/adaptive/settings.ts';
 import type { LoadedShaping } from '../shaping/shaping-file.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
+import { learnedLimitLines, learnedLimitsBySite, type ShownLearnedLimit } from './learned-limits-shown.ts';
 import { learnedBySite, learnedLines, type ShownLearned } from './learned-shown.ts';
 import { replayCommand } from './shaping-replay.ts';
 
@@ -53,8 +54,10 @@ export function addShaping(program: Command, line: CommandLine): void {
         settingsOf(() => config.adaptive),
         Date.now(),
       );
+      const limits = learnedLimitsBySite(dataDirOf(line.configPath()), Date.now());
       const providers = [DEFAULT, ...loaded.data.providers.map(({ name }) => name)];
-      const names = [...providers, ...[...learned.keys()].filter((site) => !providers.includes(site))];
+      const sites = new Set([...learned.keys(), ...limits.keys()]);
+      const names = [...providers, ...[...sites].filter((site) => !providers.includes(site))];
       if (provider !== undefined && !names.includes(provider)) {
         const near = nearest(provider, names);
         line.usage(`there is no provider ${provider}${near === null ? '' : ` (did you mean ${near}?)`}`);
@@ -64,6 +67,7 @@ export function addShaping(program: Command, line: CommandLine): void {
         .map((name) => ({
           ...providerAnswer(loaded, name, providers.includes(name)),
           learned: learned.get(name) ?? [],
+          learned_limits: limits.get(name) ?? [],
         }));
       line.out.write(
         json ? `${printableJson(JSON.stringify(shown, null, 2))}\n` : printableLines(textOf(shown)),
@@ -92,7 +96,7 @@ interface ShownProvider {
   limits: ShownLimit[];
 }
 
-type Shown = ShownProvider & { learned: ShownLearned[] };
+type Shown = ShownProvider & { learned: ShownLearned[]; learned_limits: ShownLearnedLimit[] };
 
 /** @param isNamed false: a site of which something was learned, and that has the limits of all. */
 function providerAnswer({ data, originOf }: LoadedShaping, name: string, isNamed: boolean): ShownProvider {
@@ -125,7 +129,7 @@ function providerAnswer({ data, originOf }: LoadedShaping, name: string, isNamed
 
 function textOf(shown: readonly Shown[]): string {
   return shown
-    .map(({ provider, mx_suffix, mx_exact, domain, limits, learned }) => {
+    .map(({ provider, mx_suffix, mx_exact, domain, limits, learned, learned_limits }) => {
       const lists = { 'MX below': mx_suffix, MX: mx_exact, domains: domain };
       const who = Object.entries(lists).flatMap(([title, names]) =>
         names.length === 0 ? [] : [`  ${title} ${names.join(', ')}`],
@@ -135,7 +139,8 @@ function textOf(shown: readonly Shown[]): string {
         typeof value === 'object' ? JSON.stringify(value) : String(value),
         `${file}:${line}${source === null ? '' : ` (${source}, ${as_of})`}`,
       ]);
-      const lines = learnedLines(learned).map((one) => `${one}\n`);
+      const told = [...learnedLines(learned), ...learnedLimitLines(learned_limits)];
+      const lines = told.map((one) => `${one}\n`);
       return `${[provider, ...who].join('\n')}\n${columns(rows)}${lines.join('')}`;
     })
     .join('\n');

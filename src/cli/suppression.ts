@@ -1,8 +1,7 @@
 /** `protorelay suppression …`: the list of who gets no mail. Prints for people, or JSON with --json. */
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, statSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { setTimeout as pause } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { csvLine, csvRecords } from '../base/csv.ts';
 import { isOfSystem } from '../base/errors.ts';
@@ -11,22 +10,24 @@ import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor } from '../config/load.ts';
 import { suppressionAnswer } from '../control/suppression-answer.ts';
 import type { SuppressionChoice } from '../feedback/suppression-book.ts';
-import { SuppressionLines } from '../feedback/suppression-lines.ts';
+import { type LineDefaults, SuppressionLines } from '../feedback/suppression-lines.ts';
 import { isAttributeText } from '../mail/attributes.ts';
 import {
   domainOfTarget,
   MAX_DETAIL_LENGTH,
-  SCOPE_ALL,
   type Suppression,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import { SCOPE_ALL, suppressionScope } from '../mail/suppression-scope.ts';
 import type { SuppressionList } from '../relay/suppression-list.ts';
 import { addressOf, duration } from './arguments.ts';
 import { type CommandLine, noteBelow } from './command-line.ts';
 import { written } from './queue-output.ts';
 
+const SCOPE_HELP =
+  'of which mail: all, a class (urgent, normal, bulk), or list:NAME of a campaign or List-Id';
 const COLUMNS =
-  'The file is CSV (RFC 4180). Its first line may name the columns: address (or email), tenant, reason, source, detail, created_at, ends_at; without such a line the first column is the address. Times are RFC 3339; what is missing is filled in.';
+  'The file is CSV (RFC 4180). Its first line may name the columns: address (or email), tenant, scope, reason, source, detail, created_at, ends_at; without such a line the first column is the address. Times are RFC 3339; what is missing is filled in.';
 
 interface Output {
   out: Writable;
@@ -57,18 +58,19 @@ export function addSuppression(program: Command, line: CommandLine): void {
       tenantOf,
       '',
     )
+    .option('--scope <scope>', SCOPE_HELP, scopeOf, SCOPE_ALL)
     .option('--reason <reason>', 'a word for why', reasonOf, 'operator')
     .option('--detail <text>', 'why, for those who ask', detailOf, '')
     .option('--for <time>', 'how long, as 12h or 30d; without it until it is removed', duration, null)
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { tenant, reason, detail, for: durationMs, json }) =>
+    .action((targets: string[], { tenant, scope, reason, detail, for: durationMs, json }) =>
       onList(line, true, async (list, { out }) => {
         const nowMs = Date.now();
         const entries = targets.map(
           (target): Suppression => ({
             tenant,
             target,
-            scope: SCOPE_ALL,
+            scope,
             reason,
             source: 'operator',
             detail,
@@ -92,9 +94,10 @@ export function addSuppression(program: Command, line: CommandLine): void {
       tenantOf,
       '',
     )
+    .option('--scope <scope>', 'only entries with this scope', scopeOf, null)
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { tenant, json }) =>
-      onList(line, true, (list, output) => remove(list, tenant, targets, json, output)),
+    .action((targets: string[], { tenant, scope, json }) =>
+      onList(line, true, (list, output) => remove(list, { tenant, scope }, targets, json, output)),
     );
   group
     .command('check')
@@ -109,12 +112,13 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .argument('[file]', 'CSV file; without it standard input')
     .description('put the addresses of a file on the list; entries that are there take what the file says')
     .option('--tenant <name>', 'the list of lines that name none', tenantOf, '')
+    .option('--scope <scope>', 'the scope of lines that name none', scopeOf, SCOPE_ALL)
     .option('--reason <reason>', 'the reason of lines that name none', reasonOf, 'imported')
     .option('--for <time>', 'how long lines hold that name no end, as 30d', duration, null)
     .option('--json', 'print JSON', false)
-    .action((file: string | undefined, { tenant, reason, for: durationMs, json }) =>
+    .action((file: string | undefined, { tenant, scope, reason, for: durationMs, json }) =>
       onList(line, true, (list, output) =>
-        importFile(list, file, { tenant, reason, durationMs }, json, output),
+        importFile(list, file, { tenant, scope, reason, durationMs }, json, output),
       ),
     );
   group
@@ -137,6 +141,12 @@ function targetsOf(text: string, before: string[] = []): string[] {
 function tenantOf(text: string): string {
   if (!isAttributeText(text)) throw new InvalidArgumentError('It is no name of a tenant.');
   return text;
+}
+
+function scopeOf(text: string): string {
+  const scope = suppressionScope(text);
+  if (scope === null) throw new InvalidArgumentError('It is all, urgent, normal, bulk, or list:NAME.');
+  return scope;
 }
 
 function reasonOf(text: string): string {
@@ -191,15 +201,18 @@ async function printList(
 
 async function remove(
   { book }: SuppressionList,
-  tenant: string,
+  { tenant, scope }: { tenant: string; scope: string | null },
   targets: readonly string[],
   json: boolean,
   { out, err }: Output,
 ): Promise<ExitCode> {
   const removed: string[] = [];
   const unknown: string[] = [];
-  for (const target of targets)
-    ((await book.remove([{ tenant, target, scope: SCOPE_ALL }])) > 0 ? removed : unknown).push(target);
+  const there = await book.find(targets.map((target) => ({ tenant, target })));
+  for (const target of targets) {
+    const keys = there.filter((one) => one.target === target && (scope ?? one.scope) === one.scope);
+    ((await book.remove(keys)) > 0 ? removed : unknown).push(target);
+  }
   if (json) out.write(jsonOf({ removed, unknown }));
   else for (const target of removed) out.write(printableLines(`${target} gets mail again\n`));
   for (const target of unknown)
@@ -227,7 +240,7 @@ async function check(
       jsonOf({
         checked: answers.map(({ target, entries }) => ({
           address: target,
-          suppressed: entries.length > 0,
+          suppressed: entries.some(({ scope }) => scope === SCOPE_ALL),
           entries: entries.map(suppressionAnswer),
         })),
       }),
@@ -240,36 +253,37 @@ async function check(
   return EXIT.ok;
 }
 
-/** Lines written at a time: with a relay beside, so few that its mail does not wait for long. */
-const BATCH = 50_000;
-const BATCH_BESIDE = 4000;
-/** How long the relay has for itself after each such batch. */
-const TURN_MS = 15;
+/** Lines written at a time. */
+const BATCH = 250_000;
 /** So many lines that cannot be read are named. */
 const MAX_NAMED = 10;
 
 async function importFile(
   list: SuppressionList,
   file: string | undefined,
-  options: { tenant: string; reason: string; durationMs: number | null },
+  options: Omit<LineDefaults, 'nowMs'>,
   json: boolean,
   { out, err }: Output,
 ): Promise<ExitCode> {
   const lines = new SuppressionLines({ ...options, nowMs: Date.now() });
-  const size = list.running ? BATCH_BESIDE : BATCH;
   const sum = { lines: 0, added: 0, changed: 0, refused: 0 };
   let batch: Suppression[] = [];
+  let left = (): number | null => null;
   const flush = async (): Promise<void> => {
     if (batch.length === 0) return;
-    const { added, changed } = await list.put(batch);
+    const { added, changed } = await list.put(batch, left());
     sum.added += added;
     sum.changed += changed;
     batch = [];
-    if (list.running) await pause(TURN_MS);
   };
   try {
-    const input =
-      file === undefined || file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 1 << 18 });
+    const stream =
+      file === undefined || file === '-' ? null : createReadStream(file, { highWaterMark: 1 << 18 });
+    const bytes = stream === null ? 0 : (statSync(stream.path, { throwIfNoEntry: false })?.size ?? 0);
+    if (stream !== null && bytes > 0)
+      left = () =>
+        batch.length + Math.ceil((sum.lines / stream.bytesRead) * Math.max(0, bytes - stream.bytesRead));
+    const input = stream ?? process.stdin;
     for await (const records of csvRecords(input)) {
       for (const record of records) {
         const read = lines.read(record);
@@ -277,7 +291,7 @@ async function importFile(
         sum.lines++;
         if (typeof read !== 'string') {
           batch.push(read);
-          if (batch.length >= size) await flush();
+          if (batch.length === BATCH) await flush();
           continue;
         }
         if (sum.refused++ < MAX_NAMED)
@@ -321,13 +335,16 @@ async function exportFile(
 }
 
 async function exportTo(out: Writable, { book }: SuppressionList, choice: SuppressionChoice): Promise<void> {
-  await written(out, csvLine(['address', 'tenant', 'reason', 'source', 'detail', 'created_at', 'ends_at']));
+  await written(
+    out,
+    csvLine(['address', 'tenant', 'scope', 'reason', 'source', 'detail', 'created_at', 'ends_at']),
+  );
   for await (const page of book.list(choice))
     await written(
       out,
       page
-        .map(({ target, tenant, reason, source, detail, createdAtMs, expiresAtMs }) =>
-          csvLine([target, tenant, reason, source, detail, timeOf(createdAtMs), timeOf(expiresAtMs)]),
+        .map(({ target, tenant, scope, reason, source, detail, createdAtMs, expiresAtMs }) =>
+          csvLine([target, tenant, scope, reason, source, detail, timeOf(createdAtMs), timeOf(expiresAtMs)]),
         )
         .join(''),
     );
@@ -338,10 +355,10 @@ const timeOf = (ms: number | null): string => (ms === null ? '' : new Date(ms).t
 const jsonOf = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
 
 function lineOf(entry: Suppression): string {
-  const { address, tenant, reason, source, detail, created_at, ends_at } = suppressionAnswer(entry);
+  const { address, tenant, scope, reason, source, detail, created_at, ends_at } = suppressionAnswer(entry);
   const whose = tenant === '' ? '' : `  of ${tenant}`;
   const end = ends_at === null ? 'until it is removed' : `until ${ends_at}`;
   return printable(
-    `${address}${whose}  ${reason} (${source})  since ${created_at} ${end}${detail === '' ? '' : `: ${detail}`}`,
+    `${address}${whose}${scope === SCOPE_ALL ? '' : `  for ${scope}`}  ${reason} (${source})  since ${created_at} ${end}${detail === '' ? '' : `: ${detail}`}`,
   );
 }

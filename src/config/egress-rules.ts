@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import { globOf } from '../base/glob.ts';
 import { parseProxy } from './egress-proxy.ts';
+import { checkRouting } from './routing-rules.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 import { nearest } from './shape.ts';
@@ -15,7 +16,7 @@ export function checkEgress(
 ): void {
   checkSources(egress, delivery.ip_family, problem);
   checkPools(egress, problem, warning);
-  checkRouting(egress, problem, warning);
+  checkRouting(egress, delivery, problem, warning);
   checkNamedSources(egress, warmup, rules, problem, warning);
   checkNamedPools(egress, warmup, rules, problem);
 }
@@ -126,28 +127,4 @@ function fallsBackTo(pools: Egress['pools'], first: string): string[] {
     name = pools.find((pool) => pool.name === name)?.fallback_pool ?? '';
   }
   return names;
-}
-
-function checkRouting({ pools, routing }: Egress, problem: Say, warning: Say): void {
-  const names = pools.map(({ name }) => name);
-  for (const [i, { match, pool }] of routing.entries()) {
-    named('pool', pool, names, ['egress', 'routing', i, 'pool'], problem);
-    const earlier = routing.slice(0, i).findIndex((other) => coversAll(other.match, match));
-    if (earlier >= 0)
-      problem(
-        ['egress', 'routing', i],
-        `is never reached: egress.routing[${earlier}] matches all that it could`,
-      );
-  }
-  if (pools.length > 0 && routing.length === 0)
-    warning(['egress', 'pools'], 'are taken by messages alone that name one: egress.routing has no rule');
-}
-
-/** Whether a match takes all that another one takes, as far as their texts say. */
-function coversAll(one: Egress['routing'][number]['match'], other: typeof one): boolean {
-  return Object.entries(one).every(([key, patterns]) => {
-    if (patterns === undefined || patterns.includes('*')) return true;
-    const others = other[key as keyof typeof other];
-    return others?.every((text) => patterns.includes(text)) === true;
-  });
 }

@@ -1,12 +1,11 @@
 /** Options of `egress`: the addresses that mail leaves from, and which mail takes which. Part of schema.ts. */
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
-import { domainForm } from '../base/domain.ts';
+import { hostName, plainHop } from './next-hop-schema.ts';
 
 const live = { live: true } as const;
 const name = () => z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits and `. _ -`');
 const count = (min: number, max: number) => z.int().min(min).max(max);
-const hostName = z.string().min(1).max(255).regex(/^(?:[A-Za-z0-9._\-[\]:]|[\u0080-\uffff])+$/, 'a host name or address').transform((host) => /[\u0080-\uffff]/.test(host) ? (domainForm(host) ?? host) : host);
 /** One value or several. */
 const globs = () => z.union([z.string().min(1).max(320).transform((one) => [one]), z.array(z.string().min(1).max(320)).min(1).max(10_000)]).optional();
 
@@ -42,14 +41,20 @@ const match = z.strictObject({
 });
 
 const rule = z.strictObject({
+  name: name().optional().describe('Name of the rule in answers and events; a rule with `hold` or `discard` needs one.').meta(live),
   match: match.describe('All of it must be true; `{}` matches everything.').meta(live),
-  pool: z.string().describe('Name of the pool that the mail leaves from.').meta(live),
+  pool: z.string().optional().describe('Result: the name of the pool that the mail leaves from. A message that names a pool leaves from that one.').meta(live),
+  route: z.string().min(1).optional().describe('Result: the mail goes where `delivery.routes` says of this domain, or to the `smarthost`.').meta(live),
+  next_hop: plainHop.optional().describe('Result: the mail goes to this host. One that asks for a login stands in `delivery.routes`.').meta(live),
+  class: z.enum(['urgent', 'normal', 'bulk']).optional().describe('Result: the class of the mail for the rules that follow, and in events. The next rules are looked at.').meta(live),
+  hold: z.literal(true).optional().describe('Result: the recipients are held, with the rule as the reason, until `queue release`; this rule does not hold them again.').meta(live),
+  discard: z.literal(true).optional().describe('Result: the recipients end without delivery and without a report; each has an event of type `discarded`.').meta(live),
 });
 
 export const egress = z.strictObject({
   sources: z.array(source).max(10_000).default([]).describe('Addresses that mail leaves from. None: `delivery.source_address`.').meta(live),
   pools: z.array(pool).max(10_000).default([]).describe('Groups of sources.').meta(live),
-  routing: z.array(rule).max(10_000).default([]).describe('Which mail leaves from which pool, where the message names none: the first rule that matches. Mail that none matches leaves from `delivery.source_address`.').meta(live),
+  routing: z.array(rule).max(10_000).default([]).describe('Which way mail goes: the first rule that matches says it (one with `class` lets the next ones go on), by exactly one of `pool`, `route`, `next_hop`, `class`, `hold`, `discard`. Mail that none matches leaves from the pool that it names, else from `delivery.source_address`.').meta(live),
   check_interval_s: count(60, 86_400).default(3600).describe('How often each source is checked: its address on this host, its names in DNS, SPF of the domains that send from it, `dnsbls`. A source whose address is missing is suspended until it is back.').meta(live),
   dnsbls: z.array(hostName).max(100).default([]).describe('DNS lists in which each source’s address is looked up, at most once an hour.').meta(live),
 });

@@ -4,13 +4,14 @@
  */
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
-import { domainForm, domainKey } from '../base/domain.ts';
+import { domainKey } from '../base/domain.ts';
 import { adaptive } from './adaptive-schema.ts';
 import { addedHeaders, attributes, tenants } from './attributes-schema.ts';
-import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
+import { auth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { egress } from './egress-schema.ts';
+import { hostName, nextHop, tlsMode } from './next-hop-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { returnPath } from './return-path-schema.ts';
 import { shaping } from './shaping-schema.ts';
@@ -22,8 +23,6 @@ const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
 /** A reload applies a change of the key; without it, a change takes a restart. */
 const live = { live: true } as const;
-/** Names outside ASCII become A-labels; others stay as they are written. */
-const hostName = z.string().min(1).max(255).regex(/^(?:[A-Za-z0-9._\-[\]:]|[\u0080-\uffff])+$/, 'a host name or address').transform((name) => /[\u0080-\uffff]/.test(name) ? (domainForm(name) ?? name) : name);
 const count = (min: number, max: number) => z.int().min(min).max(max);
 /** Domains are compared in one form; rules.ts reports what is no domain. `.example.com` stands for its subdomains. */
 const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domain.slice(1))}` : domainKey(domain);
@@ -43,7 +42,6 @@ const listener = z.strictObject({
 });
 
 const tlsVersion = z.enum(['TLSv1.2', 'TLSv1.3']);
-const tlsMode = z.enum(['none', 'opportunistic', 'required', 'verify']);
 const CIPHERS = 'Ciphers of TLS 1.2 in OpenSSL’s notation, in order of preference; absent: OpenSSL’s default.';
 const CIPHERSUITES = 'The same for TLS 1.3, joined by colons.';
 
@@ -68,17 +66,6 @@ const tls = z.strictObject({
   session_lifetime_ms: ms(0, 7 * day).default(7_200_000).describe('How long a client may resume a session (tickets, good in all processes of this host until it restarts); 0: never.').meta(live),
   resumption_key_exchange: z.enum(['full', 'light', 'none']).default('full').describe('What TLS 1.3 makes a resumed session’s keys of, besides the ticket. full: the key exchange of a first handshake (hybrid with ML-KEM where both sides know it). light: X25519 alone: three quarters of the CPU of a first handshake. none: nothing, with clients that offer that (our own deliveries do with `delivery.tls.resumption_key_exchange`): half of the CPU, but whoever gets hold of the ticket key, which lies in memory only, can read these sessions.').meta(live),
   watch_interval_ms: ms(0, day).default(30_000).describe('How often certificate files are looked at for a change; 0: only on reload.').meta(live),
-});
-
-const nextHop = z.strictObject({
-  host: hostName.describe('Host name or address of the next hop.').meta(live),
-  port: count(1, 65535).default(25).describe('TCP port of the next hop.').meta(live),
-  tls: z.strictObject({
-    mode: tlsMode.optional().describe('As delivery.tls.mode, for this next hop.').meta(live),
-    implicit: z.boolean().default(false).describe('TLS from the first byte (port 465) instead of STARTTLS; there is no plain retry.').meta(live),
-    server_name: hostName.optional().describe('Name that is sent (SNI) and verified instead of host.').meta(live),
-  }).optional().describe('TLS to this next hop.').meta(live),
-  auth: clientAuth.optional().describe('AUTH at the next hop. Without it mail is sent without AUTH; with it, never.').meta(live),
 });
 
 const smtp = z.strictObject({

@@ -107,7 +107,8 @@ function numberRange(schema: z.ZodNumber, whole: boolean): string {
   return `a ${whole ? 'whole ' : ''}number from ${schema.minValue} to ${schema.maxValue}`;
 }
 
-const oneOf = (values: unknown[]): string => values.map((v) => `"${String(v)}"`).join(' or ');
+const oneOf = (values: unknown[]): string =>
+  values.map((v) => (typeof v === 'boolean' ? String(v) : `"${String(v)}"`)).join(' or ');
 
 function plural(schema: Any): string {
   const one = accepts(schema);

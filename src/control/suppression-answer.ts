@@ -6,6 +6,8 @@ export interface SuppressionAnswer {
   address: string;
   /** '': for all mail. */
   tenant: string;
+  /** Of which mail it speaks: all, a class, or list:NAME. */
+  scope: string;
   reason: string;
   source: string;
   detail: string;
@@ -17,6 +19,7 @@ export interface SuppressionAnswer {
 export const suppressionAnswer = (entry: Suppression): SuppressionAnswer => ({
   address: entry.target,
   tenant: entry.tenant,
+  scope: entry.scope,
   reason: entry.reason,
   source: entry.source,
   detail: entry.detail,

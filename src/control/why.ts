@@ -5,6 +5,7 @@
 import type { MailDetail, Missing } from '../database/database.ts';
 import type { AskedEntry, Blocker, BlockerKind, Explained } from '../mail/blocker.ts';
 import type { QueueRow } from '../mail/queue-row.ts';
+import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';
@@ -201,13 +202,19 @@ function causesOf(
   nowMs: number,
 ): Cause[] {
   const said = [row.reason, row.detail].filter((text) => text !== '').join(': ');
-  if (row.state === 'HELD')
+  if (row.state === 'HELD') {
+    const rules = row.reason === HELD_BY_RULE ? rulesIn(row.detail) : [];
+    if (rules.length > 0) {
+      const key = rules.join(', ');
+      return [causeOf('held', 'hold', { key, detail: said, setBy: `egress.routing: ${row.detail}` })];
+    }
     return [
       causeOf(row.reason === 'suspected_poison' ? 'suspected_poison' : 'held', 'hold', {
         detail: said,
         setBy: said === '' ? 'an operator' : said,
       }),
     ];
+  }
   const waits = ({ kind }: Blocker): boolean => kind === 'connection_wait';
   if (row.state === 'SENDING') {
     // A lease that no process here knows of is that of another node, or of a process that is gone.

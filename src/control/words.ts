@@ -23,10 +23,13 @@ const WORDS = Object.fromEntries(Object.entries(STATES).map(([word, state]) => [
 export const stateWord = (state: OutboxState): EntryState => WORDS[state];
 
 /** What became of a recipient. */
-export type Fate = RecipientStatus | 'expired' | 'suppressed';
+export type Fate = RecipientStatus | 'expired' | 'suppressed' | 'discarded';
 
-export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate =>
-  status !== 'bounced' ? status : isExpiry(reason) ? 'expired' : reason === 'suppressed' ? reason : status;
+export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate => {
+  if (status !== 'bounced') return status;
+  if (isExpiry(reason)) return 'expired';
+  return reason === 'suppressed' || reason === 'discarded' ? reason : status;
+};
 
 /** RFC 3339, in UTC with milliseconds. */
 export const timeOf = isoTime;

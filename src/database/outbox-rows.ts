@@ -3,7 +3,8 @@ import { type ActionName, type Move, nameOf } from '../mail/operator-action.ts';
 import { failKey, shownDestination } from '../mail/operator-keys.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { QueueRow } from '../mail/queue-row.ts';
-import type { OperateAction, Selection, Settlement } from './database.ts';
+import { HELD_BY_RULE, MAX_RELEASED } from '../mail/rule-hold.ts';
+import type { OperateAction, Selection, SettleGroup, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
@@ -76,17 +77,28 @@ export function settledRow(
   const { groups, retryAtMs, attempts, delayNotified, queueId, destination } = settlement;
   // The group that best explains the row: one that still waits, else one that bounced.
   const said =
-    groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
+    groups.find((g) => g.kind === 'deferred' && g.reason !== HELD_BY_RULE) ??
+    groups.find((g) => g.kind === 'deferred') ??
+    groups.find((g) => g.kind === 'bounced') ??
+    groups[0];
+  const held = waiting > 0 && retryAtMs === null ? heldBy(groups) : null;
   return [
-    waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT',
-    waiting > 0 ? (retryAtMs ?? nowMs) : null,
+    held !== null ? 'HELD' : waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT',
+    waiting > 0 && held === null ? (retryAtMs ?? nowMs) : null,
     attempts,
     waiting,
     bounced,
     delayNotified ? 1 : 0,
     said?.reason ?? '',
-    said?.detail ?? '',
+    held ?? said?.detail ?? '',
     queueId,
     destination,
   ];
+}
+
+/** The rules that hold all recipients of a row who wait; null: others wait for something else. */
+function heldBy(groups: readonly SettleGroup[]): string | null {
+  const waiting = groups.filter(({ kind }) => kind === 'deferred');
+  if (waiting.length === 0 || waiting.some(({ reason }) => reason !== HELD_BY_RULE)) return null;
+  return [...new Set(waiting.map(({ detail }) => detail))].join(', ').slice(0, MAX_RELEASED);
 }

@@ -2,6 +2,7 @@
  * A job while it is being attempted: which recipients are still to be offered, and what became of the others.
  * Owns the promise that every recipient meets exactly one outcome per attempt (I2).
  */
+import type { MailClass } from '../mail/attributes.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome, OutcomeGroup, PeerReply } from '../mail/outcome.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
@@ -47,6 +48,8 @@ export class Attempt {
   /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
   site = '';
   source = '';
+  /** The class that rules gave it; '': that of its message. */
+  class: MailClass | '' = '';
   /** Delays before its retries, where its site has its own; null: those of the config. */
   retryDelaysMs: readonly number[] | null = null;
   /** The session that works on it; null while it waits. */

@@ -6,13 +6,14 @@ import type { FieldsOf, LogLine } from '../base/log.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
-import type { TakenBack } from '../mail/suspension.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Wire } from '../mail/wire.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { LimitNews, SlotOf } from '../shaping/limit-key.ts';
-import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
+import type { DeliveryThreadStart, FromDelivery, PassedOn, ToDelivery } from './messages.ts';
+import { threadOf } from './thread-of.ts';
 
 export interface DeliveryThreadsPorts {
   results(results: AttemptResult[]): void;
@@ -31,6 +32,8 @@ export interface DeliveryThreadsPorts {
 
 /** A question to all threads. */
 interface Ask {
+  /** Of a question that takes jobs back: which are meant. */
+  isMeant: ((job: Job) => boolean) | undefined;
   left: number;
   answers: unknown[];
   resolve(answers: unknown[]): void;
@@ -42,6 +45,9 @@ export class DeliveryThreads {
   readonly reactorIds: number[] = [];
 
   #asked = 0;
+  #draining = false;
+  /** Jobs that were on their way from one thread to another when the drain began. */
+  readonly #late: Job[] = [];
   /** Questions to all threads that not all have answered yet. */
   readonly #asks = new Map<number, Ask>();
 
@@ -76,6 +82,7 @@ export class DeliveryThreads {
     } else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
     else if (message.type === 'taken-back') this.#answered(message.ask, message.jobs);
     else if (message.type === 'unknown-replies') this.#answered(message.ask, message.replies);
+    else if (message.type === 'passed-on') for (const one of message.jobs) this.#passOn(one);
     else if (message.type === 'fault') this.#ports.fault(message.fault);
     else if (message.type === 'log') for (const line of message.lines) this.#ports.said(line);
   }
@@ -84,14 +91,17 @@ export class DeliveryThreads {
     for (const job of jobs) this.#threads.gather(this.#threadOf(job.destination))?.push(job);
   }
 
-  /** FNV-1a over the name: stable, so a destination keeps its thread. */
+  /** A job goes from the thread of its destination to that of the next hop which rules give it. */
+  #passOn({ job, key }: PassedOn): void {
+    // Whoever is taking jobs back has asked the other thread already.
+    const ask = [...this.#asks.values()].find(({ isMeant }) => isMeant?.(job) === true);
+    if (ask !== undefined) ask.answers.push([job]);
+    else if (this.#draining) this.#late.push(job);
+    else this.#threads.gather(this.#threadOf(key))?.push(job);
+  }
+
   #threadOf(destination: string): number {
-    const { count } = this.#threads;
-    if (count === 1) return 0;
-    let hash = 0x811c9dc5;
-    for (let i = 0; i < destination.length; i++)
-      hash = Math.imul(hash ^ destination.charCodeAt(i), 0x01000193);
-    return (hash >>> 0) % count;
+    return threadOf(destination, this.#threads.count);
   }
 
   postAll(message: ToDelivery): void {
@@ -102,7 +112,8 @@ export class DeliveryThreads {
   async takeBack(meant: TakenBack): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
-    return (await this.#askAll<Job[]>((ask) => ({ type: 'take-back', ask, meant }))).flat();
+    const question = (ask: number): ToDelivery => ({ type: 'take-back', ask, meant });
+    return (await this.#askAll<Job[]>(question, judgeOf(meant))).flat();
   }
 
   /** Refusals that no rule knew, of each thread. */
@@ -110,10 +121,15 @@ export class DeliveryThreads {
     return this.#askAll<UnknownReply[]>((ask) => ({ type: 'unknown-replies', ask }));
   }
 
-  #askAll<Answer>(question: (ask: number) => ToDelivery): Promise<Answer[]> {
+  #askAll<Answer>(question: (ask: number) => ToDelivery, isMeant?: (job: Job) => boolean): Promise<Answer[]> {
     const ask = ++this.#asked;
     return new Promise((resolve) => {
-      this.#asks.set(ask, { left: this.#threads.count, answers: [], resolve: resolve as Ask['resolve'] });
+      this.#asks.set(ask, {
+        isMeant,
+        left: this.#threads.count,
+        answers: [],
+        resolve: resolve as Ask['resolve'],
+      });
       this.postAll(question(ask));
     });
   }
@@ -143,8 +159,9 @@ export class DeliveryThreads {
    * graceMs.
    */
   async drain(graceMs: number): Promise<Job[]> {
+    this.#draining = true;
     const answers = await this.#threads.drain({ type: 'drain', graceMs });
-    return answers.flatMap(({ unfinished }) => unfinished);
+    return [...answers.flatMap(({ unfinished }) => unfinished), ...this.#late];
   }
 
   stop(): Promise<void> {

@@ -1,15 +1,16 @@
 /**
- * Which source an attempt leaves from, in a delivery thread: what its pool and the rules say, of those that may send to its
- * provider now. Where a rule asks for the provider, or a limit that may send it to another pool for the site, an attempt waits for the first route of its destination. Mail to hosts
+ * Which way an attempt goes, and which source it leaves from, in a delivery thread: what its pool and the rules say
+ * (judgement.ts), of those that may send to its provider now. Where a rule asks for the provider, or a limit that may send it to another pool for the site, an attempt waits for the first route of its destination. Mail to hosts
  * that the operator chose leaves from the default source.
  */
 import { LRUCache } from 'lru-cache';
 import type { Egress, EgressSource } from '../egress/egress.ts';
 import type { PoolMove } from '../egress/pool-moves.ts';
-import type { Routed } from '../egress/routing.ts';
 import type { Job } from '../mail/job.ts';
+import { isOperatorKey } from '../mail/operator-keys.ts';
 import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
+import { judgementOf, routedOf } from './judgement.ts';
 import type { Route } from './route.ts';
 
 export interface DeparturesPorts {
@@ -18,8 +19,12 @@ export interface DeparturesPorts {
   route(destination: string): Promise<Route>;
   /** Whether the lane of this destination and source lets nothing through now. */
   isClosed(destination: string, source: EgressSource): boolean;
-  /** Puts the attempt into its lane. */
-  depart(attempt: Attempt, source: EgressSource): void;
+  /** Puts the attempt into the lane of this key. */
+  depart(attempt: Attempt, source: EgressSource, key: string): void;
+  /** Gives the job to the thread that has the connections of this key; false: that is this one. */
+  passOn(attempt: Attempt, key: string): boolean;
+  /** Everything of the attempt is decided. */
+  finished(attempt: Attempt): void;
   /** No source may send there now. */
   stranded(attempt: Attempt, pool: string): void;
   outside(work: () => void): void;
@@ -63,7 +68,7 @@ export class Departures {
 
   /** The site of a destination, as its last route says. */
   belongs(destination: string, site: Site): void {
-    if (this.#egress.active) this.#sites.set(destination, site);
+    if (this.#egress.active || this.#egress.judges) this.#sites.set(destination, site);
   }
 
   /** Notes the source of an attempt that a peer refused because of that. */
@@ -79,9 +84,26 @@ export class Departures {
   take(attempt: Attempt): void {
     const { destination } = attempt.job;
     const egress = this.#egress;
-    if (!egress.active || !this.#ports.goesByMx(destination)) this.#ports.depart(attempt, egress.source(''));
-    else if (!this.#asksForSite || this.#sites.has(destination)) this.#choose(attempt);
-    else this.#waitForRoute(attempt);
+    const byMx = this.#ports.goesByMx(destination);
+    if (!this.#isJudged(destination, byMx)) this.#ports.depart(attempt, egress.source(''), destination);
+    else if (byMx && this.#asksForSite && !this.#sites.has(destination)) this.#waitForRoute(attempt);
+    else this.#choose(attempt, byMx);
+  }
+
+  /** What an operator rerouted goes where he said. */
+  #isJudged(destination: string, byMx: boolean): boolean {
+    const { active, judges } = this.#egress;
+    return (judges && !isOperatorKey(destination)) || (active && byMx);
+  }
+
+  /** Gives a job that goes another way to the thread for it, before anything is done with it here. */
+  passesOn(attempt: Attempt): boolean {
+    const { destination } = attempt.job;
+    if (!this.#egress.judges || isOperatorKey(destination)) return false;
+    const byMx = this.#ports.goesByMx(destination);
+    if (byMx && this.#asksForSite && !this.#sites.has(destination)) return false;
+    const { way } = judgementOf(this.#egress, attempt, byMx ? this.#siteOf(destination).provider : '');
+    return way !== '' && this.#ports.passOn(attempt, way);
   }
 
   get #asksForSite(): boolean {
@@ -109,28 +131,40 @@ export class Departures {
     this.#ports.outside(() => {
       for (const attempt of waiting)
         try {
-          this.#choose(attempt);
+          this.#choose(attempt, true);
         } catch (error) {
           this.#ports.failed(attempt, error);
         }
     });
   }
 
-  #choose(attempt: Attempt): void {
+  #choose(attempt: Attempt, byMx: boolean): void {
+    const { destination } = attempt.job;
+    const site = byMx ? this.#siteOf(destination) : NO_SITE;
+    const judgement = judgementOf(this.#egress, attempt, site.provider);
+    const { way, ended } = judgement;
+    if (way !== '' && this.#ports.passOn(attempt, way)) return;
+    for (const { positions, outcome } of ended) attempt.withdraw(positions, outcome);
+    attempt.class = judgement.class;
+    if (attempt.done) this.#ports.finished(attempt);
+    else if (way === '' && byMx) this.#leave(attempt, site, judgement.pool);
+    else this.#ports.depart(attempt, this.#egress.source(''), way === '' ? destination : way);
+  }
+
+  /** @param named the pool that message or rules name; '' for none. */
+  #leave(attempt: Attempt, site: Site, named: string): void {
     const { job } = attempt;
     const { destination, queueId } = job;
     const egress = this.#egress;
-    const site = this.#siteOf(destination);
-    const routed = routedOf(job, site);
     const may = this.#may(destination);
     const avoid = this.#refused.get(`${queueId} ${destination}`) ?? '';
     if (egress.moves.active || egress.overflow.active) {
-      const own = egress.choose(routed, queueId, ALWAYS).source ?? '';
-      const moved = egress.moves.poolOf(site.key, routed, own);
+      const own = egress.choose(named, queueId, ALWAYS).source ?? '';
+      const moved = egress.moves.poolOf(site.key, routedOf(job, destination, site.provider), own);
       const pool = moved !== '' || may(own) ? moved : egress.overflow.poolOf(own, site.key, site.provider);
-      const other = pool === '' ? null : egress.choose({ ...routed, pool }, queueId, may, avoid);
+      const other = pool === '' ? null : egress.choose(pool, queueId, may, avoid);
       if (other !== null && other.source !== null) {
-        this.#ports.depart(attempt, egress.source(other.source));
+        this.#ports.depart(attempt, egress.source(other.source), destination);
         return;
       }
       if (moved !== '') {
@@ -138,9 +172,9 @@ export class Departures {
         return;
       }
     }
-    const { source, pool } = egress.choose(routed, queueId, may, avoid);
+    const { source, pool } = egress.choose(named, queueId, may, avoid);
     if (source === null) this.#ports.stranded(attempt, pool);
-    else this.#ports.depart(attempt, egress.source(source));
+    else this.#ports.depart(attempt, egress.source(source), destination);
   }
 
   /**
@@ -154,11 +188,10 @@ export class Departures {
     const site = this.#siteOf(job.destination);
     const pool = overflow.poolOf(source, site.key, site.provider);
     if (pool === '') return false;
-    const routed = { ...routedOf(job, site), pool };
-    const other = this.#egress.choose(routed, job.queueId, this.#may(job.destination)).source;
+    const other = this.#egress.choose(pool, job.queueId, this.#may(job.destination)).source;
     if (other === null || other === source) return false;
     attempt.diverted = true;
-    this.#ports.depart(attempt, this.#egress.source(other));
+    this.#ports.depart(attempt, this.#egress.source(other), job.destination);
     return true;
   }
 
@@ -186,17 +219,3 @@ export class Departures {
 
 const NO_SITE: Site = { key: '', provider: '' };
 const ALWAYS = (): boolean => true;
-
-function routedOf({ attributes, reversePath, destination }: Job, { provider }: Site): Routed {
-  return {
-    tenant: attributes?.tenant ?? '',
-    campaign: attributes?.campaign ?? '',
-    class: attributes?.class ?? '',
-    pool: attributes?.pool ?? '',
-    fromDomain: domainOf(reversePath),
-    recipientDomain: destination,
-    provider,
-  };
-}
-
-const domainOf = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();

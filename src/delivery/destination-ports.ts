@@ -57,6 +57,10 @@ export interface DestinationPorts<Destination> {
   shortOfConnections(destination: Destination): void;
   /** Whether it may open a connection before others that wait for one; if not, `pump` is called when it is its turn. */
   mayDial(destination: Destination): boolean;
+  /** A session without work that was another domain's of its site, and is the destination's now; null: none suits. */
+  adopt(destination: Destination, hosts: readonly Host[]): ClientSession | null;
+  /** Whether another destination of this thread waits for a connection of these limits. */
+  isAwaited(limits: LaneLimits): boolean;
   /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
   connect(destination: Destination, host: Host): ClientSession | null;
   /** `begun`: a session begins the attempt; `rests`: it waits again. */
@@ -65,6 +69,8 @@ export interface DestinationPorts<Destination> {
   finished(attempt: Attempt): void;
   /** Gives an attempt back unfinished, while draining. */
   handBack(attempt: Attempt): void;
+  /** It is ready for mail. */
+  established(session: ClientSession): void;
   idle(session: ClientSession): void;
   busy(session: ClientSession): void;
   /** Attempts wait, and more connections may be opened: `pump` is to be called after delivery.backlog_wait_ms. */

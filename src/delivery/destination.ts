@@ -18,10 +18,12 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { Detours } from './detours.ts';
 import { type Dial, Dials } from './dials.ts';
 import { HostChoice } from './host-choice.ts';
+import { LaneEndings } from './lane-endings.ts';
 import { LaneSessions } from './lane-sessions.ts';
 import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
+import { tellNoSession, tellRefused, tellUsedUp } from './peers-limits.ts';
 import { type Host, type Route, reachableFrom } from './route.ts';
 import { Suspension } from './suspension.ts';
 
@@ -39,8 +41,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
-  #gatedUntilMs = 0;
   readonly #pace = new Pace();
+  readonly #endings: LaneEndings;
 
   constructor(key: string, source: EgressSource, ports: DestinationPorts<Destination>) {
     super(key, source, ports);
@@ -48,6 +50,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
     this.#detours = this.#newDetours();
+    this.#endings = new LaneEndings({ share: this.share, suspension: this.#suspension, ports });
   }
 
   #newDials(): Dials {
@@ -56,6 +59,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       now: () => this.now(),
       route: () => this.#route(),
       outside: (work: () => void) => this.ports.outside(work),
+      adopt: (hosts: readonly Host[]) => this.#adopt(hosts),
       connect: (host: Host) => this.ports.connect(this, host),
       isWanted: ({ avoid }: Dial) => (avoid.length === 0 ? this.#ready : this.#detours).length > 0,
       failed: (dial: Dial, fault: Fault | null) => this.#dialFailed(dial, fault),
@@ -131,11 +135,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
-    if (this.#suspension.active) this.#deferSuspended(attempt);
-    else if (this.share.isClosed) this.#deferLimited(attempt, this.share.closedUntilMs, this.share.closedBy);
-    else if (this.#isGated(attempt))
-      this.#deferLimited(attempt, this.#gatedUntilMs, this.ports.gates.refusedBy);
-    else {
+    if (this.#suspension.active) this.#endings.deferSuspended(attempt);
+    else if (this.share.isClosed) this.#endings.deferLimited(attempt);
+    else if (!this.#endings.keepsOut(attempt)) {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
     }
@@ -237,7 +239,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       this.pump();
       // Open sessions go on. What DNS says now matters once they have ended.
     } else if (this.#sessions.established.size > 0) this.#pauseDials();
-    else for (const attempt of this.#ready.clear()) this.#decide(attempt, outcome);
+    else for (const attempt of this.#ready.clear()) this.#endings.decide(attempt, outcome);
   }
 
   notEstablished(session: ClientSession, fault: Fault): void {
@@ -255,6 +257,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   slowDown(session: ClientSession, { class: kind, scope }: Verdict): void {
     const isOneTooMany = kind === 'connection_limit' && this.#sessions.established.size > 1;
+    if (kind === 'connection_limit' && !this.hasOthers(session)) tellRefused(this.share.limits, session);
     session.retiring ||= isOneTooMany;
     if (isOneTooMany) this.#pauseDials();
     else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
@@ -266,6 +269,26 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   established(session: ClientSession): void {
     this.#dials.established(session);
+    this.ports.established(session);
+    this.#begins(session);
+  }
+
+  /** Takes over a connection of another domain of its site that has no work. */
+  #adopt(hosts: readonly Host[]): boolean {
+    const session = this.ports.adopt(this, hosts);
+    if (session === null) return false;
+    this.#hosts.reached(session.host.address);
+    this.#begins(session);
+    return true;
+  }
+
+  /** It works for another domain from now on. */
+  release(session: ClientSession): void {
+    this.#sessions.established.delete(session);
+    this.#sessions.notIdle(session);
+  }
+
+  #begins(session: ClientSession): void {
     this.#sessions.established.add(session);
     this.#retireExcess();
     session.work();
@@ -312,7 +335,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   returned(attempt: Attempt): void {
     attempt.holder = null;
     this.ports.rests(attempt);
-    if (this.ports.draining) this.#handBack(attempt);
+    if (this.ports.draining) this.#endings.handBack(attempt);
     else if (attempt.tried.length > 0) this.#detours.back(attempt);
     else {
       attempt.readyAtMs = this.now();
@@ -331,6 +354,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   ended(session: ClientSession, fault: Fault | null): void {
     this.#leaves(session);
+    tellUsedUp(this.share.limits, session);
     if (fault !== null && fault.ofConnection !== true && DEFERRALS[fault.reason].whose === 'peer')
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
@@ -373,7 +397,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   }
 
   #deferReady(at: string): void {
-    for (const attempt of this.#ready.clear()) this.#end(attempt, internal(at));
+    for (const attempt of this.#ready.clear()) this.#endings.end(attempt, internal(at));
     this.#detours.finishAll();
   }
 
@@ -394,10 +418,11 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
       this.pump();
       return;
     }
+    tellNoSession(this.share.limits, fault, startedAtMs);
     const attempt = this.#sessions.established.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
       attempt.connectMs = this.now() - startedAtMs;
-      this.#decide(attempt, this.#outcomeOf(fault));
+      this.#endings.decide(attempt, this.#outcomeOf(fault));
     }
     this.#countFailure(fault);
     this.pump();
@@ -414,45 +439,14 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   #suspend(fault: Fault): void {
     this.#suspension.begin();
     this.ports.suspended(this, this.#suspension.untilMs, fault.detail);
-    for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
+    for (const attempt of this.#ready.clear()) this.#endings.deferSuspended(attempt);
     this.#detours.finishAll();
-  }
-
-  #deferSuspended(attempt: Attempt): void {
-    attempt.notBeforeMs = this.#suspension.untilMs;
-    this.#end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
   /** A limit of the site lets nothing through for some time: what waits goes back to the queue. */
   #giveUp(): void {
-    const { closedUntilMs, closedBy } = this.share;
-    for (const attempt of this.#ready.clear()) this.#deferLimited(attempt, closedUntilMs, closedBy);
+    for (const attempt of this.#ready.clear()) this.#endings.deferLimited(attempt);
     this.#detours.finishAll();
-  }
-
-  #deferLimited(attempt: Attempt, untilMs: number, by: string): void {
-    if (this.ports.departures.divert(attempt)) return;
-    attempt.notBeforeMs = untilMs;
-    this.#end(attempt, deferred('limit_reached', null, by));
-  }
-
-  /** Whether a limit of its tenant, campaign or sender's domain keeps it from the site for now. */
-  #isGated({ job }: Attempt): boolean {
-    const site = this.share.limits?.site.key;
-    if (site === undefined) return false;
-    this.#gatedUntilMs = this.ports.gates.take(site, job, this.now());
-    return this.#gatedUntilMs > 0;
-  }
-
-  #decide(attempt: Attempt, outcome: Outcome): void {
-    attempt.counted = true;
-    this.#end(attempt, outcome);
-  }
-
-  #end(attempt: Attempt, outcome: Outcome): void {
-    this.share.mark(attempt);
-    attempt.decideRest(outcome);
-    this.ports.finished(attempt);
   }
 
   /** Tries again although connections failed. If the next one fails, too, the destination is suspended for longer. */
@@ -473,7 +467,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     for (const attempt of this.#ready.clear())
       if (!isMeant(attempt.job) || !(attempt.untouched || alsoBegun)) this.#ready.push(attempt);
       else if (attempt.untouched) taken.push(attempt.job);
-      else this.#end(attempt, deferred('suspended', null, 'taken back'));
+      else this.#endings.end(attempt, deferred('suspended', null, 'taken back'));
     if (alsoBegun) this.#detours.finishAll(isMeant);
     return taken;
   }
@@ -481,7 +475,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
   /** Gives back attempts that are not on the wire, and lets the others finish. */
   drain(): void {
     for (const session of this.#dials.abort()) this.#sessions.closing.add(session);
-    for (const attempt of this.#ready.clear()) this.#handBack(attempt);
+    for (const attempt of this.#ready.clear()) this.#endings.handBack(attempt);
     this.#detours.finishAll();
     this.retire();
   }
@@ -491,10 +485,5 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
     for (const session of [...this.#sessions.established])
       this.guard(session, 'cut', () => session.fail(fault));
-  }
-
-  #handBack(attempt: Attempt): void {
-    if (attempt.untouched) this.ports.handBack(attempt);
-    else this.#end(attempt, deferred('shutdown', null, 'the relay shut down'));
   }
 }

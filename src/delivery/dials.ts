@@ -14,6 +14,8 @@ export interface DialsPorts {
   now(): number;
   route(): Promise<Route>;
   outside(work: () => void): void;
+  /** Whether an open connection to one of these hosts that has no work serves as well; then it works for the destination from now on. */
+  adopt(hosts: readonly Host[]): boolean;
   /** Opens a connection to the host; null when none may be opened now. */
   connect(host: Host): ClientSession | null;
   /** Whether the dial is still needed. */
@@ -94,11 +96,20 @@ export class Dials {
     if (!this.#dials.has(dial)) return;
     if (route.kind === 'hosts') {
       dial.hosts = this.#hosts.order(route.hosts, dial.avoid);
-      this.#tryNext(dial);
+      this.#begin(dial);
       return;
     }
     this.#dials.delete(dial);
     this.#ports.noHosts(dial, route);
+  }
+
+  #begin(dial: Dial): void {
+    const hosts = this.#ports.isWanted(dial) ? this.#hosts.best(dial.hosts) : [];
+    // From here on it takes no place: the connection that is adopted has one.
+    this.#dials.delete(dial);
+    if (hosts.length > 0 && this.#ports.adopt(hosts)) return;
+    this.#dials.add(dial);
+    this.#tryNext(dial);
   }
 
   #tryNext(dial: Dial): void {

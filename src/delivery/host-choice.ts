@@ -32,6 +32,15 @@ export class HostChoice {
     return hosts.filter(({ address }) => !avoid.includes(address)).sort((a, b) => failed(a) - failed(b));
   }
 
+  /** Of hosts in this order, those that may be chosen first as well. */
+  best([first, ...others]: readonly Host[]): Host[] {
+    if (first === undefined) return [];
+    const nowMs = this.#ports.now();
+    const isAsGood = ({ preference, address }: Host): boolean =>
+      preference === first.preference && !this.#failed.has(address, nowMs);
+    return [first, ...others.filter(isAsGood)];
+  }
+
   /** The host gave no session. */
   unreachable(address: string): void {
     const nowMs = this.#ports.now();

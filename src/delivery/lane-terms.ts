@@ -8,7 +8,10 @@ import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
-import { atLeast, tlsPolicyOf } from './security/tls-policy.ts';
+import { atLeast, ruleHop, tlsPolicyOf } from './security/tls-policy.ts';
+
+/** So long a connection is kept for another domain of its site that waits for one, until it is known whether it suits. */
+const AWAITED_MS = 1000;
 
 /** @template Lane the class of the lane itself. */
 export abstract class LaneTerms<Lane> {
@@ -53,7 +56,8 @@ export abstract class LaneTerms<Lane> {
 
   get tls(): OwnerTls {
     const { broken, tlsSlot: slot, tlsSession: record } = this.ports;
-    const policy = atLeast(tlsPolicyOf(this.rules, this.key), this.share.limits?.fixed.tls);
+    const ruled = ruleHop(this.ports.config.egress, this.key);
+    const policy = atLeast(tlsPolicyOf(this.rules, this.key, ruled), this.share.limits?.fixed.tls);
     return { policy, broken, slot, record };
   }
 
@@ -74,7 +78,7 @@ export abstract class LaneTerms<Lane> {
 
   get idleMs(): number {
     const { limits } = this.share;
-    if (limits?.crowded === true) return 0;
+    if (limits?.crowded === true) return this.ports.isAwaited(limits) ? AWAITED_MS : 0;
     const { idle_connection_ms: most } = this.rules;
     return Math.min(most, limits?.fixed.idle_connection_ms ?? most);
   }

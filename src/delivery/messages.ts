@@ -33,6 +33,9 @@ export interface DeliveryThreadStart {
   notBeforeMs: number;
   /** Folder of the host's MTA-STS policies. */
   stsDir: string;
+  /** Which of how many threads it is. */
+  thread: number;
+  threads: number;
   /** Name of this thread, unique on the host. */
   name: string;
   /** Where the thread notes attempts that it has begun; null: nowhere. */
@@ -41,8 +44,15 @@ export interface DeliveryThreadStart {
   ownListeners: { address: string; port: number }[];
 }
 
+/** A job for the thread that has the connections of this key. */
+export interface PassedOn {
+  job: Job;
+  key: string;
+}
+
 export type FromDelivery =
   | { type: 'ready'; reactorId: number }
+  | { type: 'passed-on'; jobs: PassedOn[] }
   /** AttemptResults, as written by mail/job-wire. */
   | { type: 'results'; wire: Wire; count: number }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */

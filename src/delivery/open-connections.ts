@@ -4,10 +4,12 @@
  */
 import type { Config } from '../config/schema.ts';
 import type { Reactor } from '../native.ts';
+import type { LaneLimits } from '../shaping/lane-limits.ts';
 import { ClientSession } from './client/session.ts';
 import type { DialogReader } from './client/transcript.ts';
 import type { Destination } from './destination.ts';
 import type { Host } from './route.ts';
+import { servesToo } from './security/shared-session.ts';
 import { SiteLines } from './site-lines.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
@@ -44,7 +46,6 @@ export class OpenConnections {
       now: () => ports.now(),
       setTimer: (ms, fire) => ports.setTimer(ms, fire),
       outside: (work) => ports.outside(work),
-      idle: this.#idle,
     });
   }
 
@@ -88,6 +89,28 @@ export class OpenConnections {
     return session;
   }
 
+  /** A session without work of another lane with the same limits, moved to this one. */
+  adopt(lane: Destination, hosts: readonly Host[]): { session: ClientSession; from: Destination } | null {
+    const { limits } = lane.share;
+    if (limits === null) return null;
+    const { policy } = lane.tls;
+    for (const session of this.#siteLines.idleOf(limits)) {
+      const from = this.#laneOf.get(session);
+      const host = session.full ? undefined : hosts.find((one) => servesToo(session, one, policy));
+      if (host === undefined || from === undefined || from === lane) continue;
+      this.busy(session);
+      from.release(session);
+      this.#laneOf.set(session, lane);
+      session.moveTo(lane, host);
+      return { session, from };
+    }
+    return null;
+  }
+
+  isAwaited(limits: LaneLimits): boolean {
+    return this.#siteLines.isAwaited(limits);
+  }
+
   /** An idle session makes room: its closed event gives the place to the next destination in line. */
   #starve(lane: Destination): void {
     this.waiting.starve(lane);
@@ -101,14 +124,20 @@ export class OpenConnections {
     if (source !== '') this.#from.set(source, (this.#from.get(source) ?? 0) + by);
   }
 
+  established(session: ClientSession): void {
+    this.#siteLines.established(session);
+  }
+
   idle(session: ClientSession): void {
     this.#idle.add(session);
     // Another destination waits for a connection, so the idle session ends.
     if (this.waiting.any) session.quit();
+    else this.#siteLines.rests(session);
   }
 
   busy(session: ClientSession): void {
     this.#idle.delete(session);
+    this.#siteLines.works(session);
   }
 
   /** The connection is closed. The session is told next, and then `freed` is to be called. */
@@ -116,7 +145,7 @@ export class OpenConnections {
     const lane = this.#laneOf.get(session);
     this.#sessions.delete(session.id);
     this.#laneOf.delete(session);
-    this.#idle.delete(session);
+    this.busy(session);
     return lane;
   }
 

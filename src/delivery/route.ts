@@ -10,7 +10,7 @@ import type { Config } from '../config/schema.ts';
 import { isUnanswered } from '../dns/resolvers.ts';
 import type { EgressSource } from '../egress/egress.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
-import { hopOfKey } from '../mail/operator-keys.ts';
+import { hopOfKey, isRuleHopKey } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
 import type { Site } from '../shaping/sites.ts';
@@ -21,13 +21,15 @@ import type { ValidatedDns } from './names/validated-dns.ts';
 import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './security/dane.ts';
 import type { MtaSts, StsFailure } from './security/mta-sts.ts';
 import { allowsExchanger, type StsPolicy, stsFacts } from './security/sts-policy.ts';
-import { reroutedHop } from './security/tls-policy.ts';
+import { reroutedHop, ruleHop } from './security/tls-policy.ts';
 
 export interface Host {
   /** The name in the config or MX record; the address itself when there is no name. */
   name: string;
   address: string;
   port: number;
+  /** Of an MX host. */
+  preference?: number;
   /** The TLS handshake failed a moment ago, so this time it is tried without. */
   plain?: boolean;
   /** The domain's MTA-STS policy wants verified TLS with this host. */
@@ -116,9 +118,10 @@ export class Router {
 
   /**
    * @param key the scheduling key: 'smarthost', a domain in lower case, the key of a report to that, or one that an operator
-   *   gave. Never rejects.
+   *   or a rule gave. Never rejects.
    */
   route(key: string): Promise<Route> {
+    if (isRuleHopKey(key)) return this.#byRule(key);
     const named = reroutedHop(this.#config.delivery, key);
     if (named !== undefined) return this.#nextHop(named, key);
     const reported = domainOfReport(key);
@@ -132,6 +135,13 @@ export class Router {
     }
     if (destination.startsWith('[')) return Promise.resolve(this.#literal(destination));
     return this.#byMx(destination, reported !== null);
+  }
+
+  #byRule(key: string): Promise<Route> {
+    const hop = ruleHop(this.#config.egress, key);
+    if (hop !== undefined) return this.#nextHop(hop, key);
+    const detail = 'the rule of egress.routing that named its next hop is gone';
+    return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
   }
 
   async #nextHop(hop: NextHop, destination: string): Promise<Route> {
@@ -162,7 +172,11 @@ export class Router {
     }));
     const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
     if (others.length > 0) return { kind: 'hosts', hosts: others };
-    const remedy = hopOfKey(destination) === null ? 'correct delivery.smarthost or delivery.routes' : REROUTE;
+    const remedy = isRuleHopKey(destination)
+      ? 'correct egress.routing'
+      : hopOfKey(destination) === null
+        ? 'correct delivery.smarthost or delivery.routes'
+        : REROUTE;
     const detail = `next hop ${host}:${port} is this relay itself; ${remedy}`;
     return { kind: 'defer', reason: 'internal', detail };
   }
@@ -291,10 +305,10 @@ export class Router {
     const port = this.#config.delivery.mx_port;
     const known = others.filter(({ unknown }) => unknown === null);
     const share = shareOf(known);
-    const hosts = known.flatMap(({ name, addresses, dane }) =>
+    const hosts = known.flatMap(({ name, preference, addresses, dane }) =>
       addresses
         .slice(0, share)
-        .map((address) => ({ name, address, port, ...(dane === null ? {} : { dane }) })),
+        .map((address) => ({ name, address, port, preference, ...(dane === null ? {} : { dane }) })),
     );
     if (hosts.length > 0) return { kind: 'hosts', hosts };
     const unknown = others.find((one) => one.unknown !== null)?.unknown;

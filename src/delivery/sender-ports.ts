@@ -56,6 +56,9 @@ export interface SenderPorts {
   begun?: BegunSlots;
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
+  /** See OwedJobs. */
+  thread?: number;
+  threads?: number;
   /** Steady time (base/steady.ts). */
   now(): number;
   /** The time of day; default: `now`. */

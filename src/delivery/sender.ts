@@ -5,8 +5,7 @@
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { EgressSource } from '../egress/egress.ts';
-import type { AttemptResult, Job } from '../mail/job.ts';
-import { ResultBatch } from '../mail/job-wire.ts';
+import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
 import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
@@ -26,6 +25,7 @@ import { GrantedConnections } from './granted-connections.ts';
 import { Lanes } from './lanes.ts';
 import { OpenConnections } from './open-connections.ts';
 import { byFirstDigit, deferred, internal, unsigned } from './outcome.ts';
+import { OwedJobs } from './owed-jobs.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts, SigningVerdict } from './sender-ports.ts';
@@ -60,16 +60,13 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #touched = new Set<Destination>();
   readonly gates: DestinationPorts<Destination>['gates'];
   returnPaths: DestinationPorts<Destination>['returnPaths'] = null;
-  /** Number of jobs taken and not yet answered. */
-  #held = 0;
-  readonly #results = new ResultBatch();
-  #unfinished: Job[] = [];
-  #drained = false;
+  readonly #owed: OwedJobs;
   #depth = 0;
   readonly #granted: GrantedConnections;
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
+    this.#owed = new OwedJobs(ports);
     this.gates = ports.gates ?? { take: () => 0, refusedBy: '' };
     this.config = ports.config;
     this.arena = ports.arena;
@@ -114,7 +111,9 @@ export class Sender implements DestinationPorts<Destination> {
       goesByMx: (key) => this.#router.goesByMx(key),
       route: (key) => this.route(key),
       isClosed: (key, source) => this.#lanes.known(key, source)?.isClosed === true,
-      depart: (attempt, source) => this.#depart(attempt, source),
+      depart: (attempt, source, key) => this.#depart(attempt, source, key),
+      passOn: (attempt, key) => this.#passOn(attempt, key),
+      finished: (attempt) => this.finished(attempt),
       stranded: (attempt, pool) => this.#stranded(attempt, pool),
       outside: timing.outside,
       failed: (attempt, error) => this.#notAccepted(attempt, error),
@@ -126,7 +125,7 @@ export class Sender implements DestinationPorts<Destination> {
       random: ports.random,
       now: () => this.#nowMs,
       wall: () => this.#wallMs,
-      result: (result) => this.#result(result),
+      result: (result) => this.#owed.answer(result),
       get config() {
         return sender.config;
       },
@@ -189,7 +188,7 @@ export class Sender implements DestinationPorts<Destination> {
     );
   }
 
-  /** Sets how many connections this thread may open, of those that all nodes share. */
+  /** Sets how many connections it may open, of those that all nodes share. */
   grantConnections(grants: ConnectionGrant[]): void {
     this.outside(() => this.#granted.granted(grants));
   }
@@ -201,10 +200,11 @@ export class Sender implements DestinationPorts<Destination> {
 
   #takeAll(jobs: Job[]): void {
     for (const job of jobs) {
-      this.#held++;
+      this.#owed.count++;
       this.#guarded(new Attempt(job), (attempt) => {
         if (this.draining) this.handBack(attempt);
-        else if (!this.#refuse(attempt)) this.#enter(attempt, this.#ports.signing?.take(attempt));
+        else if (!this.#refuse(attempt) && !this.departures.passesOn(attempt))
+          this.#enter(attempt, this.#ports.signing?.take(attempt));
       });
     }
     this.#ports.signing?.flush();
@@ -248,9 +248,14 @@ export class Sender implements DestinationPorts<Destination> {
     this.finished(attempt);
   }
 
-  #depart(attempt: Attempt, source: EgressSource): void {
+  #passOn(attempt: Attempt, key: string): boolean {
+    attempt.ended = !this.draining && this.#owed.passOn(attempt.job, key);
+    return attempt.ended;
+  }
+
+  #depart(attempt: Attempt, source: EgressSource, key: string): void {
     attempt.source = source.name;
-    const lane = this.#lanes.of(attempt.job.destination, source);
+    const lane = this.#lanes.of(key, source);
     lane.accept(attempt);
     this.#touched.add(lane);
   }
@@ -274,7 +279,7 @@ export class Sender implements DestinationPorts<Destination> {
     endSuppressed(attempt);
     const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
     if (outcome !== null) attempt.decideRest(outcome);
-    else if (this.#held > delivery.max_handoff_messages) {
+    else if (this.#owed.count > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
@@ -285,9 +290,19 @@ export class Sender implements DestinationPorts<Destination> {
 
   readonly mayDial = (lane: Destination): boolean => this.#connections.mayDial(lane);
 
+  adopt(lane: Destination, hosts: readonly Host[]): ClientSession | null {
+    const found = this.#connections.adopt(lane, hosts);
+    if (found?.from.forgettable === true) this.#lanes.drop(found.from);
+    return found?.session ?? null;
+  }
+
+  readonly isAwaited = (limits: LaneLimits): boolean => this.#connections.isAwaited(limits);
+
   connect(lane: Destination, host: Host): ClientSession | null {
     return this.#connections.open(lane, host);
   }
+
+  readonly established = (session: ClientSession): void => this.#connections.established(session);
 
   readonly idle = (session: ClientSession): void => this.#connections.idle(session);
 
@@ -353,15 +368,9 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  #result(result: AttemptResult): void {
-    this.#held--;
-    this.#results.add(result);
-  }
-
   handBack(attempt: Attempt): void {
     attempt.ended = true;
-    this.#held--;
-    this.#unfinished.push(attempt.job);
+    this.#owed.handBack(attempt.job);
   }
 
   /** One loop turn of the reactor. */
@@ -387,7 +396,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     while (this.#touched.size > 0) this.#pumpTouched();
     this.#depth--;
-    if (this.#depth === 0) this.#flushResults();
+    if (this.#depth === 0) this.#owed.flush(this.draining);
   }
 
   #closed(session: ClientSession, reason: number, errno: number, byProxy: boolean): void {
@@ -418,17 +427,12 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (this.#depth > 0) return;
     this.#reactor.flush();
-    this.#flushResults();
-  }
-
-  #flushResults(): void {
-    const results = this.#results.take();
-    if (results !== null) this.#ports.post({ type: 'results', ...results });
-    if (this.draining && !this.#drained && this.#held === 0) this.#finishDrain();
+    this.#owed.flush(this.draining);
   }
 
   /** Takes new values of options that can change live. Open connections end after their present work. */
   reconfigure(config: Config): void {
+    const isRouted = JSON.stringify(config.egress.routing) !== JSON.stringify(this.config.egress.routing);
     this.config = config;
     this.#router = this.#ports.createRouter(config);
     const egress = this.#ports.createEgress(config);
@@ -437,11 +441,11 @@ export class Sender implements DestinationPorts<Destination> {
       const homeless: Job[] = [];
       for (const lane of this.#lanes) {
         // What its connections are busy with still ends there.
-        if (!egress.has(lane.source.name)) homeless.push(...lane.takeBack(() => true, false));
-        else lane.source = egress.source(lane.source.name);
+        if (isRouted || !egress.has(lane.source.name)) homeless.push(...lane.takeBack(() => true, false));
+        if (egress.has(lane.source.name)) lane.source = egress.source(lane.source.name);
         lane.retire();
       }
-      this.#held -= homeless.length;
+      this.#owed.count -= homeless.length;
       this.#takeAll(homeless);
     });
   }
@@ -466,7 +470,7 @@ export class Sender implements DestinationPorts<Destination> {
       for (const { job } of this.departures.takeBack(isMeant)) taken.push(job);
       for (const destination of this.#lanes) taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       for (const { job } of this.#ports.signing?.takeBack(isMeant) ?? []) taken.push(job);
-      this.#held -= taken.length;
+      this.#owed.count -= taken.length;
     });
     return taken;
   }
@@ -485,12 +489,6 @@ export class Sender implements DestinationPorts<Destination> {
       for (const attempt of this.departures.takeBack(() => true)) this.handBack(attempt);
       for (const destination of this.#lanes) destination.drain();
     });
-  }
-
-  #finishDrain(): void {
-    this.#drained = true;
-    this.#ports.post({ type: 'drained', unfinished: this.#unfinished });
-    this.#unfinished = [];
   }
 
   /** Closes everything at once; for tests, and at the end. */

@@ -107,7 +107,9 @@ export class Settler {
     if (attempt.source !== '') result.source = attempt.source;
     if (job.messageId !== undefined) result.messageId = job.messageId;
     if (job.user !== undefined) result.user = job.user;
-    if (job.attributes !== undefined) result.attributes = job.attributes;
+    if (attempt.class !== '' && attempt.class !== job.attributes?.class)
+      result.attributes = { ...job.attributes, class: attempt.class };
+    else if (job.attributes !== undefined) result.attributes = job.attributes;
     if (job.envid !== undefined) result.envid = job.envid;
     if (attempt.tls !== null) result.tls = attempt.tls;
     return result;

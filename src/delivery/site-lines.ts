@@ -18,8 +18,6 @@ export interface SiteLinesPorts {
   now(): number;
   setTimer(ms: number, fire: () => void): void;
   outside(work: () => void): void;
-  /** Sessions of the thread without work. */
-  readonly idle: Iterable<ClientSession>;
 }
 
 /** How soon a line is looked at again. */
@@ -31,6 +29,8 @@ export class SiteLines<Lane extends InLine> {
   readonly #countedBy = new Map<ClientSession, LaneLimits>();
   readonly #lines = new Map<LaneLimits, Map<Lane, number>>();
   readonly #limitsOf = new Map<Lane, LaneLimits>();
+  /** Sessions without work, longest idle first. */
+  readonly #idle = new Map<LaneLimits, Set<ClientSession>>();
   /** The one whose turn it is. */
   #fed: Lane | null = null;
   #timer = false;
@@ -56,33 +56,64 @@ export class SiteLines<Lane extends InLine> {
     if (limits !== null) this.#countedBy.set(session, limits);
   }
 
+  /** It is ready for mail. */
+  established(session: ClientSession): void {
+    this.#countedBy.get(session)?.serves(1);
+  }
+
   /** Its connection is closed, and goes to the first in line. */
   closed(session: ClientSession): void {
     const limits = this.#countedBy.get(session);
     if (limits === undefined) return;
     this.#countedBy.delete(session);
+    if (session.served) limits.serves(-1);
     limits.freeConnection();
     this.#feed(limits, 1);
+  }
+
+  /** It has no work: the first in line may have a use for it. */
+  rests(session: ClientSession): void {
+    const limits = this.#countedBy.get(session);
+    if (limits === undefined) return;
+    const idle = this.#idle.get(limits);
+    if (idle === undefined) this.#idle.set(limits, new Set([session]));
+    else idle.add(session);
+    this.#feed(limits, 1);
+  }
+
+  /** It works, or ends. */
+  works(session: ClientSession): void {
+    const limits = this.#countedBy.get(session);
+    const idle = limits === undefined ? undefined : this.#idle.get(limits);
+    if (limits === undefined || idle?.delete(session) !== true) return;
+    if (idle.size === 0) this.#idle.delete(limits);
+  }
+
+  idleOf(limits: LaneLimits): Iterable<ClientSession> {
+    return this.#idle.get(limits) ?? [];
+  }
+
+  /** Whether a lane of this thread waits for a connection, and one that is open may be kept for it. */
+  isAwaited(limits: LaneLimits): boolean {
+    return this.#lines.has(limits) && !limits.exceeded;
   }
 
   /** The lane got no connection. @param atMs when it may try again; Infinity: once one is given back. */
   wait(lane: Lane, limits: LaneLimits, atMs: number): void {
     this.leave(lane);
-    let line = this.#lines.get(limits);
-    if (line === undefined) {
-      line = new Map();
-      this.#lines.set(limits, line);
-    }
-    line.set(lane, atMs === Number.POSITIVE_INFINITY ? 0 : atMs);
+    const [resting] = atMs === Number.POSITIVE_INFINITY ? this.idleOf(limits) : [];
+    const line = this.#lines.get(limits) ?? new Map<Lane, number>();
+    // One without work that does not suit it makes room, and for this one first.
+    if (resting === undefined) this.#join(lane, limits, line, atMs === Number.POSITIVE_INFINITY ? 0 : atMs);
+    else this.#join(lane, limits, new Map([[lane, 0], ...line]), 0);
+    resting?.quit();
+  }
+
+  #join(lane: Lane, limits: LaneLimits, line: Map<Lane, number>, atMs: number): void {
+    this.#lines.set(limits, line.set(lane, atMs));
     this.#limitsOf.set(lane, limits);
     limits.waits(1);
     this.#look();
-    // One without work makes room.
-    for (const session of this.#ports.idle)
-      if (this.#countedBy.get(session) === limits) {
-        session.quit();
-        return;
-      }
   }
 
   /** Whether it may dial, and not those first that wait; else it waits behind them. */
@@ -90,7 +121,10 @@ export class SiteLines<Lane extends InLine> {
     if (limits === null || this.#fed === lane) return true;
     const line = this.#lines.get(limits);
     if (line === undefined || line.size === 0) return true;
-    if (!line.has(lane)) this.wait(lane, limits, Number.POSITIVE_INFINITY);
+    if (!line.has(lane)) {
+      this.leave(lane);
+      this.#join(lane, limits, line, 0);
+    }
     return false;
   }
 
@@ -128,7 +162,8 @@ export class SiteLines<Lane extends InLine> {
       this.#timer = false;
       this.#ports.outside(() => {
         // One at least: what keeps it may be a rate.
-        for (const limits of [...this.#lines.keys()]) this.#feed(limits, Math.max(1, limits.freeConnections));
+        for (const limits of [...this.#lines.keys()])
+          this.#feed(limits, Math.max(1, limits.freeConnections + (this.#idle.get(limits)?.size ?? 0)));
       });
       if (this.#lines.size > 0) this.#look();
     });

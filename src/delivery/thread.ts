@@ -185,6 +185,8 @@ const sender: Sender = new Sender({
   signing: desk,
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
+  thread: start.thread,
+  threads: start.threads,
   now: steadyMs,
   wall: Date.now,
   // Not by the time of the loop turn, because the process may have stood still since then.

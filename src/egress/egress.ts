@@ -7,7 +7,7 @@ import { hopTo } from './hop.ts';
 import { Overflow } from './overflow.ts';
 import { type PoolMove, PoolMoves } from './pool-moves.ts';
 import { type May, Pools } from './pools.ts';
-import { type Routed, Routing } from './routing.ts';
+import { type Decision, type Routed, Routing } from './routing.ts';
 
 /** The name of `delivery.source_address`, which is no source of the config. */
 export const DEFAULT_SOURCE = '';
@@ -67,8 +67,9 @@ export class Egress {
   moves = new PoolMoves([]);
   /** false: there is nothing to choose, all mail leaves from the default source. */
   readonly active: boolean;
-  /** Whether a rule asks for the provider of the recipient. */
+  /** See Routing. */
   readonly asksForProvider: boolean;
+  readonly judges: boolean;
 
   constructor(config: EgressConfig) {
     const { sources, routing } = config.egress;
@@ -76,7 +77,8 @@ export class Egress {
     this.#routing = new Routing(routing);
     this.overflow = new Overflow(config);
     this.active = sources.length > 0;
-    this.asksForProvider = routing.some(({ match }) => match.provider !== undefined);
+    this.asksForProvider = this.#routing.asksForProvider;
+    this.judges = this.#routing.judges;
     for (const source of sources) {
       this.#sources.set(source.name, sourceOf(source, config));
       if (source.enabled) this.#usable.add(source.name);
@@ -107,18 +109,21 @@ export class Egress {
     return this.#missing;
   }
 
+  /** What rules say of a message. It may name a pool that the config does not have; then the rules alone decide. */
+  decide(routed: Routed, released?: readonly string[]): Decision {
+    const isUnknown = routed.pool !== '' && this.#pools.get(routed.pool) === undefined;
+    return this.#routing.decide(isUnknown ? { ...routed, pool: '' } : routed, released);
+  }
+
   /**
-   * @param may whether limits let this source send there now. @param avoid a source that was refused lately.
+   * @param pool '' for none. @param may whether limits let this source send there now. @param avoid a source that was refused
+   *   lately.
    * @returns source null: the message waits, because no source of the pool may send.
    */
-  choose(routed: Routed, queueId: string, may: May, avoid = ''): { source: string | null; pool: string } {
-    const { pool } = this.#routing.poolOf(routed);
+  choose(pool: string, queueId: string, may: May, avoid = ''): { source: string | null; pool: string } {
     if (pool === '') return { source: DEFAULT_SOURCE, pool };
-    const known = this.#pools.get(pool);
-    // A message may name a pool that the config does not have; then the rules decide.
-    if (known === undefined) return this.choose({ ...routed, pool: '' }, queueId, may, avoid);
     const usable: May = (source) => this.#usable.has(source) && !this.#missing.has(source) && may(source);
-    const avoided = known.retry_other_source ? avoid : '';
+    const avoided = this.#pools.get(pool)?.retry_other_source === true ? avoid : '';
     return this.#pools.choose(pool, queueId, usable, avoided) ?? { source: null, pool };
   }
 }

@@ -9,7 +9,7 @@ import type { Config } from '../config/schema.ts';
 
 type Source = Config['egress']['sources'][number];
 
-export const CHECKS = ['address', 'ptr', 'ehlo_name', 'dnsbl'] as const;
+export const CHECKS = ['address', 'ptr', 'ehlo_name', 'spf', 'dnsbl'] as const;
 
 /** What one look came to. */
 export interface SourceFinding {
@@ -30,14 +30,18 @@ export interface SourceStanding {
 
 /** DNS as the checks ask it; a name without such records gives [], no answer null. */
 export interface SourceDns {
+  /** What SPF of the domain says of mail from the address, as `pass`, and why where it is broken; null: no answer. */
+  spf(domain: string, address: string): Promise<{ result: string; fault: string } | null>;
   ptr(name: string): Promise<string[] | null>;
   addresses(name: string): Promise<string[] | null>;
 }
 
 export interface SourceChecksPorts {
   dns: SourceDns;
-  /** The config as of the last reload, and the name in EHLO of sources without one. */
-  rules(): { egress: Config['egress']; ehloName: string };
+  /** The config as of the last reload, the name in EHLO of sources without one, and the domains that mail is sent from. */
+  rules(): { egress: Config['egress']; ehloName: string; domains: readonly string[] };
+  /** A round begins: what DNS said before is not believed any more. */
+  began?(): void;
   now(): number;
   /** Whether connections can leave from this address; for tests. */
   isLocal?(address: string): Promise<boolean>;
@@ -47,12 +51,17 @@ export interface SourceChecksPorts {
 
 /** Lists are asked at most this often, whatever check_interval_s says. */
 const DNSBL_MS = 3_600_000;
+/** Of so many domains SPF is looked at in a round; and so many times in all. */
+const MAX_SPF_DOMAINS = 50;
+const MAX_SPF_CHECKS = 5000;
 
 export class SourceChecks {
   readonly #ports: SourceChecksPorts;
   readonly #standings = new Map<string, SourceStanding>();
   readonly #askedLists = new Map<string, { atMs: number; finding: SourceFinding }>();
   #running: Promise<void> | null = null;
+  /** In this round. */
+  #spfChecks = 0;
 
   constructor(ports: SourceChecksPorts) {
     this.#ports = ports;
@@ -91,10 +100,12 @@ export class SourceChecks {
 
   async #round(): Promise<void> {
     await this.lookAtAddresses();
-    const { egress, ehloName } = this.#ports.rules();
-    for (const source of egress.sources) {
+    this.#ports.began?.();
+    const rules = this.#ports.rules();
+    this.#spfChecks = 0;
+    for (const source of rules.egress.sources) {
       const { present } = this.#standings.get(source.name) ?? { present: true };
-      const findings = await this.#findings(source, present, ehloName, egress.dnsbls);
+      const findings = await this.#findings(source, present, rules);
       if (this.#standings.has(source.name))
         this.#note({ source: source.name, present, checkedAtMs: this.#ports.now(), findings });
     }
@@ -109,8 +120,7 @@ export class SourceChecks {
   async #findings(
     source: Source,
     present: boolean,
-    ehloName: string,
-    dnsbls: readonly string[],
+    { egress: { dnsbls }, ehloName, domains }: ReturnType<SourceChecksPorts['rules']>,
   ): Promise<SourceFinding[]> {
     const { address, ehlo_name: ehlo = ehloName } = source;
     const findings: SourceFinding[] = [];
@@ -118,6 +128,7 @@ export class SourceChecks {
     const detail = present ? '' : `${address} is no address of this host`;
     if (!leavesFromProxy(source)) findings.push({ check: 'address', ok: present, detail });
     findings.push(await this.#ptr(address), await this.#ehloName(ehlo, address));
+    if (domains.length > 0) findings.push(await this.#spf(address, domains));
     if (dnsbls.length > 0) findings.push(await this.#dnsbl(address, dnsbls));
     return findings;
   }
@@ -145,6 +156,30 @@ export class SourceChecks {
     if (address !== null && !addresses.includes(address))
       return { check, ok: false, detail: `${name} leads to ${addresses.join(', ')}, not to ${address}` };
     return { check, ok: true, detail: name };
+  }
+
+  /** SPF of each domain that mail is sent from must name the address (RFC 7208). */
+  async #spf(address: string, domains: readonly string[]): Promise<SourceFinding> {
+    const refused: string[] = [];
+    const silent: string[] = [];
+    const asked = domains.slice(0, Math.min(MAX_SPF_DOMAINS, MAX_SPF_CHECKS - this.#spfChecks));
+    this.#spfChecks += asked.length;
+    for (const domain of asked) {
+      const said = await this.#ports.dns.spf(domain, address);
+      if (said === null) silent.push(domain);
+      else if (said.result !== 'pass')
+        refused.push(`${domain} (${said.result}${said.fault === '' ? '' : `: ${said.fault}`})`);
+    }
+    const left = domains.length - asked.length;
+    const rest = left === 0 ? '' : `; ${left} more domains are not looked at`;
+    const check = 'spf';
+    if (refused.length > 0)
+      return { check, ok: false, detail: `${address} is not covered by ${refused.join(', ')}${rest}` };
+    if (silent.length > 0)
+      return { check, ok: null, detail: `DNS gives no answer for ${silent.join(', ')}${rest}` };
+    return asked.length === 0
+      ? { check, ok: null, detail: `not looked at: ${MAX_SPF_CHECKS} in a round` }
+      : { check, ok: true, detail: `${asked.join(', ')}${rest}` };
   }
 
   async #dnsbl(address: string, lists: readonly string[]): Promise<SourceFinding> {

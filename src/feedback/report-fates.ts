@@ -7,12 +7,13 @@ import type { Config } from '../config/schema.ts';
 import { MAX_ATTRIBUTE_LENGTH } from '../mail/attributes.ts';
 import type { ReturnPaths, ReturnToken } from '../mail/return-path.ts';
 import {
+  countKey,
   domainOfTarget,
   MAX_DETAIL_LENGTH,
-  SCOPE_ALL,
   type SuppressionOrder,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import { SCOPE_ALL } from '../mail/suppression-scope.ts';
 import type { AsyncBouncedEvent, ComplainedEvent } from '../report/event-types.ts';
 import type { ReadReport } from './report-worker.ts';
 import type { Failure } from './reported-failure.ts';
@@ -64,7 +65,15 @@ export function fatesOf({ report, verdicts }: ReadReport, local: string | null, 
         const target = order === null ? null : suppressionTarget(recipient);
         const detail = detailOf(failure);
         if (order !== null && target !== null && !setup.isOurs(domainOfTarget(target)))
-          fates.orders.push({ tenant: list, target, scope: SCOPE_ALL, source: 'report', detail, ...order });
+          fates.orders.push({
+            tenant: list,
+            target,
+            scope: SCOPE_ALL,
+            source: 'report',
+            detail,
+            about: keyOf(token),
+            ...order,
+          });
         fates.events.push({
           type: 'async_bounced',
           ...about,
@@ -93,6 +102,7 @@ export function fatesOf({ report, verdicts }: ReadReport, local: string | null, 
           expiresAtMs: null,
           after: 1,
           withinMs: 0,
+          about: keyOf(token),
         });
       fates.events.push({
         type: 'complained',
@@ -115,6 +125,9 @@ export function fatesOf({ report, verdicts }: ReadReport, local: string | null, 
   }
   return fates;
 }
+
+const keyOf = (token: ReturnToken | null): string =>
+  token === null ? '' : countKey(token.queueId, token.index);
 
 function tokenIn(addresses: readonly string[], paths: ReturnPaths): ReturnToken | null {
   for (const address of addresses) {

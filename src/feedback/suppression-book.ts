@@ -6,7 +6,6 @@
 import { RelayError } from '../base/errors.ts';
 import type { SuppressionTable } from '../database/database.ts';
 import {
-  counted,
   holdsLonger,
   isCount,
   isInForce,
@@ -76,15 +75,9 @@ export class SuppressionBook {
     };
   }
 
-  /** An entry that a report calls for, or its count. @throws RelayError when the table does not answer. */
+  /** An entry that is called for, or its count, in the one table that has all counts of the address. @throws RelayError when it does not answer. */
   async learn(order: SuppressionOrder): Promise<void> {
-    const { tenant, target } = order;
-    const part = homeOf(this.parts, tenant, target);
-    const there = await part.suppression({ op: 'find', pairs: [{ tenant, target }] });
-    const entries = counted(order, there);
-    // A count is replaced even by one that ends sooner.
-    for (const entry of entries)
-      await part.suppression({ op: 'put', entries: [entry], replace: isCount(entry) });
+    await homeOf(this.parts, order.tenant, order.target).suppression({ op: 'learn', order });
   }
 
   /** @returns how many there were. @throws RelayError when a table does not answer: there they may stay. */

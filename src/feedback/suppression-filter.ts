@@ -81,6 +81,11 @@ export class SuppressionFilter {
     return words === null ? 0 : (this.#blocks * BLOCK_BYTES * 8) / Math.max(0, words[AT.entries] as number);
   }
 
+  /** Bits for each of so many entries. */
+  bitsFor(entries: number): number {
+    return this.#open() === null ? 0 : (this.#blocks * BLOCK_BYTES * 8) / Math.max(1, entries);
+  }
+
   get bytes(): number {
     return this.#open() === null ? 0 : HEADER_BYTES + this.#blocks * BLOCK_BYTES;
   }

@@ -19,8 +19,7 @@ const LEAST_ENTRIES = 65_536;
 const ROOM = 1.25;
 /** It is replaced when fewer than this part of its bits an entry are left. */
 const FULL = 0.625;
-/** While many entries are written it is replaced earlier, by one of twice the room; and in the end by one that fits. */
-const GROWN = 1.25;
+/** After many entries were written it is replaced by one that fits. */
 const WIDE = 1.5;
 
 export interface SuppressionKeeperPorts {
@@ -118,11 +117,16 @@ export class SuppressionKeeper {
     }
   }
 
-  /** For whoever writes many entries where no relay runs: the filter then tells which of them are surely new. */
-  async grow(): Promise<void> {
+  /**
+   * For whoever writes many entries where no relay runs: the filter then tells which of them are surely new.
+   * @param more at least so many come; @param all about so many, if that is known.
+   */
+  async grow(more: number, all: number | null): Promise<void> {
     const { filter, bitsPerEntry } = this.#ports;
     await this.look();
-    if (filter.bitsPerEntry < GROWN * bitsPerEntry) await this.makeRoom(filter.entries);
+    const { entries } = filter;
+    if (filter.bitsFor(entries + more) < bitsPerEntry)
+      await this.makeRoom(all === null ? Math.max(more, entries) : Math.max(more, all));
   }
 
   /** The end of that: gives room back that was not needed. */

@@ -4,15 +4,16 @@ import { printable } from '../base/printable.ts';
 import { isAttributeText } from '../mail/attributes.ts';
 import {
   MAX_DETAIL_LENGTH,
-  SCOPE_ALL,
   SUPPRESSION_SOURCES,
   type Suppression,
   type SuppressionSource,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import { suppressionScope } from '../mail/suppression-scope.ts';
 
 export interface LineDefaults {
   tenant: string;
+  scope: string;
   reason: string;
   /** null: lines that name no end hold for ever. */
   durationMs: number | null;
@@ -28,10 +29,25 @@ const ALIASES: Readonly<Record<string, string>> = {
   created: 'created_at',
 };
 
+const COLUMNS = [
+  'address',
+  'tenant',
+  'scope',
+  'reason',
+  'source',
+  'detail',
+  'created_at',
+  'ends_at',
+] as const;
+type Column = (typeof COLUMNS)[number];
+
 export class SuppressionLines {
   readonly #defaults: LineDefaults;
-  /** Places of the columns; null before the first line. */
-  #columns: Map<string, number> | null = null;
+  /** Places of the columns, -1 for those that are not there; null before the first line. */
+  #places: Record<Column, number> | null = null;
+  /** What one line says after the other. */
+  readonly #reasons = new Repeated(reasonOf);
+  readonly #scopes = new Repeated(suppressionScope);
 
   constructor(defaults: LineDefaults) {
     this.#defaults = defaults;
@@ -40,54 +56,81 @@ export class SuppressionLines {
   /** @returns what is wrong with the line; null: it names the columns. */
   read({ fields }: CsvRecord): Suppression | string | null {
     if (fields === null) return 'it is no CSV, or too long';
-    if (this.#columns === null) {
-      const names = fields.map((field) =>
-        field
-          .replace(/^\uFEFF/, '')
-          .trim()
-          .toLowerCase(),
-      );
-      const known = names.map((name) => ALIASES[name] ?? name);
-      if (known.includes('address')) {
-        this.#columns = new Map(known.map((name, i) => [name, i]));
-        return null;
-      }
-      this.#columns = new Map([['address', 0]]);
-    }
-    return this.#entry(fields);
+    if (this.#places !== null) return this.#entry(fields, this.#places);
+    const names = fields.map((field) =>
+      field
+        .replace(/^\uFEFF/, '')
+        .trim()
+        .toLowerCase(),
+    );
+    const known = names.map((name) => ALIASES[name] ?? name);
+    const isHeader = known.includes('address');
+    const columns: readonly string[] = isHeader ? known : ['address'];
+    this.#places = Object.fromEntries(COLUMNS.map((name) => [name, columns.lastIndexOf(name)])) as Record<
+      Column,
+      number
+    >;
+    return isHeader ? null : this.#entry(fields, this.#places);
   }
 
-  #entry(fields: readonly string[]): Suppression | string {
-    const columns = this.#columns as Map<string, number>;
-    const of = (name: string): string => fields[columns.get(name) ?? -1] ?? '';
-    const { nowMs, durationMs } = this.#defaults;
-    const written = of('address');
+  #entry(fields: readonly string[], places: Record<Column, number>): Suppression | string {
+    const { tenant: ofTenant, scope: ofScope, reason: ofReason, nowMs, durationMs } = this.#defaults;
+    const written = fields[places.address] ?? '';
     const target = suppressionTarget(written.trim());
-    if (target === null) return `${JSON.stringify(written.slice(0, 100))} is no address, and no domain`;
-    // The usual file has addresses only.
-    const isPlain = columns.size === 1;
-    const reason = isPlain ? '' : of('reason').trim().toLowerCase().replace(/[ -]/g, '_');
-    if (reason !== '' && !REASON.test(reason)) return `${JSON.stringify(reason.slice(0, 100))} is no reason`;
-    const created = isPlain ? '' : of('created_at');
-    const ends = isPlain ? '' : of('ends_at');
-    const tenant = isPlain ? '' : of('tenant').trim();
-    if (tenant !== '' && !isAttributeText(tenant))
-      return `${JSON.stringify(tenant.slice(0, 100))} is no tenant`;
+    if (target === null) return `${quoted(written)} is no address, and no domain`;
+    const asked = fields[places.reason] ?? '';
+    const reason = asked === '' ? '' : this.#reasons.of(asked);
+    if (reason === null) return `${quoted(asked)} is no reason`;
+    const tenant = (fields[places.tenant] ?? '').trim();
+    if (tenant !== '' && !isAttributeText(tenant)) return `${quoted(tenant)} is no tenant`;
+    const named = fields[places.scope] ?? '';
+    const scope = named === '' ? ofScope : this.#scopes.of(named);
+    if (scope === null) return `${quoted(named)} is no scope`;
+    const created = fields[places.created_at] ?? '';
+    const ends = fields[places.ends_at] ?? '';
     const createdAtMs = created === '' ? nowMs : timeOf(created);
     const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeOf(ends);
-    if (Number.isNaN(createdAtMs)) return `${JSON.stringify(created.slice(0, 100))} is no time`;
-    if (Number.isNaN(expiresAtMs)) return `${JSON.stringify(ends.slice(0, 100))} is no time`;
+    if (Number.isNaN(createdAtMs)) return `${quoted(created)} is no time`;
+    if (Number.isNaN(expiresAtMs)) return `${quoted(ends)} is no time`;
+    const source = fields[places.source] ?? '';
+    const detail = fields[places.detail] ?? '';
     return {
-      tenant: tenant === '' ? this.#defaults.tenant : tenant,
+      tenant: tenant === '' ? ofTenant : tenant,
       target,
-      scope: SCOPE_ALL,
-      reason: reason === '' ? this.#defaults.reason : reason,
-      source: isPlain ? 'import' : sourceOf(of('source')),
-      detail: isPlain ? '' : printable(of('detail').slice(0, MAX_DETAIL_LENGTH)),
+      scope,
+      reason: reason === '' ? ofReason : reason,
+      source: source === '' ? 'import' : sourceOf(source),
+      detail: detail === '' ? '' : printable(detail.slice(0, MAX_DETAIL_LENGTH)),
       createdAtMs,
       expiresAtMs,
     };
   }
+}
+
+/** Remembers what came of the last text. */
+class Repeated {
+  readonly #read: (text: string) => string | null;
+  #text = '';
+  #came: string | null = null;
+
+  constructor(read: (text: string) => string | null) {
+    this.#read = read;
+  }
+
+  of(text: string): string | null {
+    if (text === this.#text) return this.#came;
+    this.#text = text;
+    this.#came = this.#read(text);
+    return this.#came;
+  }
+}
+
+const quoted = (text: string): string => JSON.stringify(text.slice(0, 100));
+
+/** null: it is none. */
+function reasonOf(text: string): string | null {
+  const reason = text.trim().toLowerCase().replace(/[ -]/g, '_');
+  return reason === '' || REASON.test(reason) ? reason : null;
 }
 
 const timeOf = (text: string): number => (TIME.test(text) ? Date.parse(text) : Number.NaN);

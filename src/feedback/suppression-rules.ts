@@ -3,12 +3,13 @@ import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import {
+  countKey,
   domainOfTarget,
   MAX_DETAIL_LENGTH,
-  SCOPE_ALL,
   type SuppressionOrder,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import { SCOPE_ALL } from '../mail/suppression-scope.ts';
 import type { ReplyClass } from '../mail/verdict.ts';
 
 type Rules = Config['suppression']['rules'];
@@ -40,6 +41,7 @@ export function suppressionOrders(
         scope: SCOPE_ALL,
         source: 'reply',
         detail: outcome.detail.slice(0, MAX_DETAIL_LENGTH),
+        about: countKey(result.queueId, seq),
         ...rule,
       });
     }

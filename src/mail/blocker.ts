@@ -30,6 +30,8 @@ export interface EffectiveLimit {
   /** Events that have not run down, open connections; null: nothing counts them. */
   used: number | null;
   sinceMs: number | null;
+  /** When it ends by itself; null: it does not, or that is not known. */
+  untilMs: number | null;
   setBy: string;
 }
 

@@ -31,6 +31,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   auth_failed: { status: '7.8', whose: 'peer', pause: 'schedule' },
   destination_suspended: { status: '4.1', whose: 'ours', pause: 'age' },
   suppression_unknown: { status: '3.0', whose: 'ours', pause: 'moment' },
+  held_by_rule: { status: '7.0', whose: 'ours', pause: 'none' },
   suspended: { status: '3.2', whose: 'ours', pause: 'none' },
   limit_reached: { status: '4.5', whose: 'ours', pause: 'moment' },
   hand_off_released: { status: '3.2', whose: 'ours', pause: 'moment' },

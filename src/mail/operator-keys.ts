@@ -56,6 +56,16 @@ function hostForm(written: string, isAddress: boolean): string | null {
   return name !== null && isDomainForm(name) ? name : null;
 }
 
+const RULE_HOP = 'rule-hop:';
+
+/**
+ * The key of connections to a next hop that a rule of `egress.routing` names. It is no destination: mail keeps the one it has,
+ * and goes another way when the rules change.
+ */
+export const ruleHopKey = ({ host, port }: NamedHop): string => `${RULE_HOP}${host.toLowerCase()}:${port}`;
+
+export const isRuleHopKey = (key: string): boolean => key.startsWith(RULE_HOP);
+
 /** The next hop of such a key; null when it is of another kind. */
 export function hopOfKey(key: string): NamedHop | null {
   if (!key.startsWith(VIA)) return null;

@@ -3,6 +3,7 @@
  * once (I2).
  */
 import type { Peer } from './peer.ts';
+import type { HELD_BY_RULE } from './rule-hold.ts';
 import type { Verdict } from './verdict.ts';
 
 export interface PeerReply {
@@ -35,6 +36,8 @@ export type DeferralReason =
   | 'suspended'
   /** Whether it is on the suppression list cannot be found out now. */
   | 'suppression_unknown'
+  /** A rule of `egress.routing` holds it until an operator releases it (mail/rule-hold.ts). */
+  | typeof HELD_BY_RULE
   | 'limit_reached'
   | 'hand_off_released'
   | 'lease_lapsed'
@@ -65,6 +68,8 @@ export type BounceReason =
   | 'retry_disabled'
   /** It is on the suppression list: nothing was sent. */
   | 'suppressed'
+  /** A rule of `egress.routing` says that nothing is sent. */
+  | 'discarded'
   | typeof FAILED_BY_OPERATOR;
 
 /** Reason of recipients whose message has passed its deadline (mail/attributes.ts). */

@@ -3,6 +3,7 @@
  * compared, and what is asked of the tables that hold them.
  */
 import { domainForm } from '../base/domain.ts';
+import { SCOPE_ALL } from './suppression-scope.ts';
 
 /** Whose list, what it names, and of which mail it speaks. */
 export interface SuppressionKey {
@@ -10,7 +11,7 @@ export interface SuppressionKey {
   tenant: string;
   /** An address or a domain, as suppressionTarget makes it. */
   target: string;
-  /** `all` mail; or a count of what may lead to an entry (`counted`), which holds nothing back. */
+  /** A scope (suppression-scope.ts); or a count of what may lead to an entry (`counted`), which holds nothing back. */
   scope: string;
 }
 
@@ -28,19 +29,22 @@ export interface Suppression extends SuppressionKey {
 export interface SuppressionOrder extends Suppression {
   after: number;
   withinMs: number;
+  /** What it is about, as countKey makes it: said again, it counts no further. */
+  about: string;
 }
 
 /** Who put an entry there: a reply to our own delivery, a report that came by mail, a complaint, an operator, a file. */
 export const SUPPRESSION_SOURCES = ['reply', 'report', 'complaint', 'operator', 'import'] as const;
 export type SuppressionSource = (typeof SUPPRESSION_SOURCES)[number];
 
-export const SCOPE_ALL = 'all';
-/** A row with this and a reason as scope has the times of the messages that count towards an entry as its detail. */
+/** A row with this and a reason as scope has the messages that count towards an entry as its detail. */
 const COUNT = 'count:';
 export const MAX_TENANT_LENGTH = 128;
 export const MAX_TARGET_LENGTH = 320;
 export const MAX_REASON_LENGTH = 64;
 export const MAX_DETAIL_LENGTH = 500;
+/** Of messages that are counted towards an entry: what is kept of so many fits into a detail. */
+export const MAX_COUNTED = 30;
 
 /** What is asked of one table; `SuppressionAnswers` has the answer to each. */
 export type SuppressionAsk =
@@ -53,6 +57,8 @@ export type SuppressionAsk =
   | { op: 'find'; pairs: { tenant: string; target: string }[] }
   /** replace: whatever is there already; else the one that holds longer stays. */
   | { op: 'put'; entries: Suppression[]; replace: boolean }
+  /** Writes what `counted` says of it, or nothing. */
+  | { op: 'learn'; order: SuppressionOrder }
   | { op: 'remove'; keys: SuppressionKey[] }
   | { op: 'list'; after: string; limit: number; tenant: string | null; reason: string | null }
   /** Removes up to `limit` entries that are over. */
@@ -64,6 +70,7 @@ export interface SuppressionAnswers {
   hashes: { hashes: number[]; last: number | null };
   find: Suppression[];
   put: { added: number; changed: number };
+  learn: null;
   remove: number;
   list: { entries: Suppression[]; next: string | null };
   purge: number;
@@ -130,6 +137,22 @@ export function suppressionHash(tenant: string, target: string): number {
   return (b >>> 11) * 0x1_0000_0000 + (a >>> 0);
 }
 
+/** Most entries that byHash tells apart. */
+export const MAX_SORTED = 2 ** 19;
+const HASH_REST = 2 ** 20;
+
+/**
+ * Entries by their hash (its upper 33 bits, which with a place among 2^19 fit into a double): so a table's index is written page
+ * after page, each of them once.
+ */
+export function byHash(entries: readonly Suppression[]): Suppression[] {
+  const keys = Float64Array.from(
+    entries,
+    ({ tenant, target }, i) => Math.floor(suppressionHash(tenant, target) / HASH_REST) * MAX_SORTED + i,
+  ).sort();
+  return Array.from(keys, (key) => entries[key % MAX_SORTED] as Suppression);
+}
+
 function mixed(word: number): number {
   let h = word;
   h = Math.imul(h ^ (h >>> 16), 0x7feb352d);
@@ -139,25 +162,41 @@ function mixed(word: number): number {
 
 /** What is written for a bounce that counts: how often there were such, and the entry itself once that is often enough. */
 export function counted(
-  { after, withinMs, ...entry }: SuppressionOrder,
+  { after, withinMs, about, ...entry }: SuppressionOrder,
   there: readonly Suppression[],
 ): Suppression[] {
   if (after <= 1) return [entry];
   const scope = COUNT + entry.reason;
-  const before = there.find((one) => one.scope === scope)?.detail ?? '';
-  const times = before
-    .split(' ')
-    .filter((text) => text !== '' && Date.parse(text) > entry.createdAtMs - withinMs)
-    .slice(1 - after);
-  times.push(new Date(entry.createdAtMs).toISOString());
-  const isFull = times.length >= after;
-  const count: Suppression = {
-    ...entry,
-    scope,
-    detail: isFull ? '' : times.join(' '),
-    expiresAtMs: entry.createdAtMs + (isFull ? 0 : withinMs),
-  };
+  const before = messagesIn(there.find((one) => one.scope === scope)?.detail ?? '');
+  if (before.some((one) => one.about === about)) return [];
+  const counts = before.filter(({ atMs }) => atMs > entry.createdAtMs - withinMs).slice(1 - after);
+  counts.push({ atMs: entry.createdAtMs, about });
+  const isFull = counts.length >= after;
+  // Counting begins anew; what was counted last is known nevertheless, should it be said again.
+  const kept = isFull ? [{ atMs: 0, about }] : counts;
+  const detail = kept.map(({ atMs, about: one }) => digits(atMs, TIME_DIGITS) + one).join('');
+  const count: Suppression = { ...entry, scope, detail, expiresAtMs: entry.createdAtMs + withinMs };
   return isFull ? [entry, count] : [count];
+}
+
+const TIME_DIGITS = 9;
+const ABOUT_DIGITS = 7;
+
+const digits = (number: number, count: number): string =>
+  number.toString(36).padStart(count, '0').slice(-count);
+
+/** Names a recipient of a message within a count. */
+export const countKey = (queueId: string, seq: number): string =>
+  digits(suppressionHash(queueId, String(seq)), ABOUT_DIGITS);
+
+/** What the detail of a count says: 16 characters a message. */
+function messagesIn(detail: string): { atMs: number; about: string }[] {
+  const length = TIME_DIGITS + ABOUT_DIGITS;
+  return Array.from({ length: Math.floor(detail.length / length) }, (_, i) => {
+    const at = i * length;
+    const about = detail.slice(at + TIME_DIGITS, at + length);
+    return { atMs: Number.parseInt(detail.slice(at, at + TIME_DIGITS), 36), about };
+  });
 }
 
 export const isCount = ({ scope }: SuppressionKey): boolean => scope.startsWith(COUNT);
@@ -170,5 +209,5 @@ export const isInForce = ({ expiresAtMs }: Suppression, nowMs: number): boolean 
   expiresAtMs === null || expiresAtMs > nowMs;
 
 /** '550 5.1.1 …' is not said: that stays with the entry. */
-export const suppressionDetail = ({ target, reason, source, createdAtMs }: Suppression): string =>
-  `${target} is suppressed: ${reason}, ${source}, since ${new Date(createdAtMs).toISOString()}`;
+export const suppressionDetail = ({ target, scope, reason, source, createdAtMs }: Suppression): string =>
+  `${target} is suppressed${scope === SCOPE_ALL ? '' : ` for ${scope}`}: ${reason}, ${source}, since ${new Date(createdAtMs).toISOString()}`;

@@ -71,7 +71,7 @@ function encodeSuppressed(wire: Wire, orders: readonly SuppressionOrder[] = []):
   for (const order of orders) {
     const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = order;
     wire.push(tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
-    wire.push(order.after, order.withinMs);
+    wire.push(order.after, order.withinMs, order.about);
   }
 }
 
@@ -138,6 +138,7 @@ const decodeSuppressed = (r: WireReader): SuppressionOrder => ({
   expiresAtMs: r.optional<number>(),
   after: r.number(),
   withinMs: r.number(),
+  about: r.text(),
 });
 
 function decodeGroup(r: WireReader): SettleGroup {
@@ -145,7 +146,8 @@ function decodeGroup(r: WireReader): SettleGroup {
   return { kind, reason: r.text(), detail: r.text(), seqs: r.numbers() };
 }
 
-export function encodeResult(result: CommitResult): ResultWire {
+/** null: all was done, as nearly always. */
+export function encodeResult(result: CommitResult): ResultWire | null {
   const wire: ResultWire = {
     withdrawn: [],
     rejected: [],
@@ -158,12 +160,14 @@ export function encodeResult(result: CommitResult): ResultWire {
     if (result.settlements[i] === false) wire.rejected.push(i);
     else if (result.settlements[i] === null) wire.locked.push(i);
   }
-  return wire;
+  const exceptions = wire.withdrawn.length + wire.rejected.length + wire.locked.length;
+  return exceptions + wire.withdrawLater.length === 0 ? null : wire;
 }
 
-export function decodeResult(wire: ResultWire, batch: CommitBatch): CommitResult {
+export function decodeResult(wire: ResultWire | null, batch: CommitBatch): CommitResult {
   const messages: CommitResult['messages'] = new Array(batch.messages.length).fill('committed');
   const settlements: (boolean | null)[] = new Array(batch.settlements.length).fill(true);
+  if (wire === null) return { messages, settlements };
   for (const i of wire.withdrawn) messages[i] = 'withdrawn';
   for (const i of wire.rejected) settlements[i] = false;
   for (const i of wire.locked) settlements[i] = null;

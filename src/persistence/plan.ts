@@ -1,6 +1,7 @@
 /** Which outbox rows a message becomes, and the job a row becomes when it goes to delivery from memory. */
 import { FIRST_FENCE, type OutboxPlan } from '../database/database.ts';
 import { destinationOf, type RouteTable } from '../mail/destination.ts';
+import type { Recipient } from '../mail/envelope.ts';
 import type { Job, JobRecipient } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -11,7 +12,16 @@ export function planMessage(
   routes: RouteTable,
   scheduler: Pick<Scheduler, 'reserve'>,
 ): void {
-  const { recipients } = entry.message.envelope;
+  entry.plan = rowsOf(entry.message.envelope.recipients, routes);
+  for (const row of entry.plan)
+    if (scheduler.reserve(row.destination, row.seqs.length)) row.state = 'SENDING';
+}
+
+function rowsOf(recipients: readonly Recipient[], routes: RouteTable): OutboxPlan[] {
+  const [first] = recipients;
+  // The usual message has one recipient, and needs no table of destinations.
+  if (first !== undefined && recipients.length === 1)
+    return [{ destination: destinationOf(first.domain, routes), seqs: [0], state: 'PENDING' }];
   const rows = new Map<string, OutboxPlan>();
   for (let seq = 0; seq < recipients.length; seq++) {
     const destination = destinationOf(recipients[seq]?.domain ?? '', routes);
@@ -19,9 +29,7 @@ export function planMessage(
     if (row) row.seqs.push(seq);
     else rows.set(destination, { destination, seqs: [seq], state: 'PENDING' });
   }
-  entry.plan = [...rows.values()];
-  for (const row of entry.plan)
-    if (scheduler.reserve(row.destination, row.seqs.length)) row.state = 'SENDING';
+  return [...rows.values()];
 }
 
 /** The plan of a message whose rows all wait until a node claims them. */

@@ -17,6 +17,7 @@ import { openConnection } from '../database/sqlite/connection.ts';
 import { SqliteDatabase } from '../database/sqlite/sqlite-database.ts';
 import { SuppressionFile } from '../database/sqlite/suppression-file.ts';
 import type { RouteTable } from '../mail/destination.ts';
+import type { QueueFile } from '../mail/queue-stats.ts';
 import type { Arena } from '../native.ts';
 import { DatabaseStorage } from '../storage/database-storage.ts';
 import type { SayNote } from '../storage/notes.ts';
@@ -106,6 +107,8 @@ export class QueueThread {
   readonly #storages = new Map<number, Storage>();
   /** The suppression lists in the queues of other processes, by their files. */
   readonly #suppressions = new Map<string, SuppressionFile>();
+  /** What was said last of the queue's file. */
+  #file: QueueFile | null = null;
 
   constructor(options: QueueThreadOptions) {
     this.#options = options;
@@ -116,16 +119,16 @@ export class QueueThread {
   async run(task: Task, shard = 0): Promise<Answer> {
     let database: QueueDatabase | null = null;
     try {
-      if (task.kind === 'close') return answer(await this.close(), null, null);
-      if (task.kind === 'sweep') return answer(await this.#sweep(), null, null);
+      if (task.kind === 'close') return this.#answer(await this.close(), null, null);
+      if (task.kind === 'sweep') return this.#answer(await this.#sweep(), null, null);
       if (task.kind === 'suppression' && task.file !== null)
-        return answer(this.#suppressionsIn(task.file).answer(task.ask), null, null);
+        return this.#answer(this.#suppressionsIn(task.file).answer(task.ask), null, null);
       database = await this.#open(shard);
-      return answer(await this.#dispatch(database, task), null, database);
+      return this.#answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
       const fault = toFault(error);
       if (fault.code === 'database_unavailable') this.#drop();
-      return answer(null, fault, database);
+      return this.#answer(null, fault, database);
     }
   }
 
@@ -313,14 +316,11 @@ export class QueueThread {
     await Promise.all(storages.map((storage) => storage.close()));
     return null;
   }
-}
 
-function answer(value: unknown, fault: Answer['fault'], database: QueueDatabase | null): Answer {
-  return {
-    value,
-    fault,
-    mails: database?.mails ?? 0,
-    logBytes: database?.logBytes ?? 0,
-    file: database?.file ?? null,
-  };
+  #answer(value: unknown, fault: Answer['fault'], database: QueueDatabase | null): Answer {
+    const measured = database?.file ?? null;
+    const file = measured === this.#file ? null : measured;
+    if (file !== null) this.#file = file;
+    return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0, file };
+  }
 }

@@ -92,7 +92,7 @@ export type Task =
   | { kind: 'close' };
 
 export interface TaskResults {
-  commit: ResultWire;
+  commit: ResultWire | null;
   fate: CommitResult | null;
   claim: ClaimResult;
   unclaim: number;
@@ -136,7 +136,7 @@ export interface Answer {
   mails: number;
   /** About how many bytes were written to the database's log since the last checkpoint. */
   logBytes: number;
-  /** null: the queue is on a server, or not open. */
+  /** null: the queue is on a server or not open, or its file is as it was when this thread answered before. */
   file: QueueFile | null;
 }
 

@@ -3,6 +3,7 @@ import type { SettleGroup, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Outcome, PeerReply } from '../mail/outcome.ts';
 import { peerText } from '../mail/peer.ts';
+import { HELD_BY_RULE } from '../mail/rule-hold.ts';
 import type { SettleItem } from './entry.ts';
 
 const MAX_DETAIL = 500;
@@ -27,13 +28,16 @@ function groupOf(seqs: number[], outcome: Outcome): SettleGroup {
   }
 }
 
-/** What the database writes of a result. The row is due again when the first of its deferred recipients is. */
+/**
+ * What the database writes of a result. The row is due again when the first of its deferred recipients is; with those that a
+ * rule holds alone, never.
+ */
 export function toSettlement(result: AttemptResult): Settlement {
   let retryAtMs: number | null = null;
   const groups: SettleGroup[] = [];
   for (const { seqs, outcome } of result.groups) {
     groups.push(groupOf(seqs, outcome));
-    if (outcome.kind === 'deferred')
+    if (outcome.kind === 'deferred' && outcome.reason !== HELD_BY_RULE)
       retryAtMs = retryAtMs === null ? outcome.retryAtMs : Math.min(retryAtMs, outcome.retryAtMs);
   }
   return {

@@ -8,7 +8,7 @@ import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { type Log, silentLog, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { BegunRows, Database, KeptResults } from '../database/database.ts';
+import type { BegunRows, Database, KeptResults, SuppressionNotes } from '../database/database.ts';
 import { NodeClaim } from '../database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import type { ShardSetup } from '../database/shard-setup.ts';
@@ -181,10 +181,12 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
 }
 
 /** The servers of a relay that does not run, for the command line. They are not contacted until something is read. */
-export function openStoppedServers(config: Config): ShardedDatabase {
+/** @param suppressed the filter of the suppression list: absent, nobody writes entries. */
+export function openStoppedServers(config: Config, suppressed?: SuppressionNotes): ShardedDatabase {
   const servers = shardServers(config.database);
   const owner = `${config.node_id}#stopped`;
-  const thread = new QueueThread({ config, arena: noArena, spillDir: '', owner, connections: 2 });
+  const noted = suppressed === undefined ? {} : { suppressed };
+  const thread = new QueueThread({ config, arena: noArena, spillDir: '', owner, connections: 2, ...noted });
   const pool: TaskPool = { run: (task, shard) => thread.run(task, shard), destroy: async () => {} };
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   return new ShardedDatabase(

@@ -3,15 +3,19 @@
  * host; what has to be asked of DNS, process 0 asks for all.
  */
 import type { Aside } from '../base/aside.ts';
+import { parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Queries } from '../dns/queries.ts';
+import { type SourceChange, SourceChanges } from '../egress/source-changes.ts';
 import {
   SourceChecks,
   type SourceDns,
   type SourceFinding,
   type SourceStanding,
 } from '../egress/source-checks.ts';
+import { LookUp } from '../lint/look-up.ts';
+import { checkSpf } from '../lint/spf.ts';
 
 /** How often it is looked whether the addresses are there: mail of one that is not waits. */
 const ADDRESSES_MS = 10_000;
@@ -23,6 +27,8 @@ export interface RelaySourcesSetup {
   current(): Config;
   /** Whether this process asks DNS. */
   asksDns: boolean;
+  /** What changes about sources, for the events. */
+  stateChanged(change: SourceChange): void;
   /** Tells delivery which sources have no address on this host. */
   missing(sources: string[]): void;
 }
@@ -30,6 +36,9 @@ export interface RelaySourcesSetup {
 export class RelaySources {
   readonly checks: SourceChecks;
   readonly #setup: RelaySourcesSetup;
+  readonly #changes = new SourceChanges();
+  /** Of this round: each question is asked once, whatever sources ask it. */
+  #spf: LookUp;
   #told = '';
   #addressTimer: NodeJS.Timeout | null = null;
   #checkTimer: NodeJS.Timeout | null = null;
@@ -38,11 +47,17 @@ export class RelaySources {
 
   constructor(setup: RelaySourcesSetup) {
     this.#setup = setup;
+    const lookUp = (): LookUp => new LookUp(new Queries(setup.current().dns));
+    this.#spf = lookUp();
     this.checks = new SourceChecks({
-      dns: sourceDns(setup.current),
+      dns: sourceDns(setup.current, () => this.#spf),
+      began: () => {
+        this.#spf = lookUp();
+      },
       rules: () => {
         const { egress, delivery, hostname } = setup.current();
-        return { egress, ehloName: delivery.ehlo_name ?? hostname };
+        const domains = sendingDomains(setup.current());
+        return { egress, ehloName: delivery.ehlo_name ?? hostname, domains };
       },
       now: Date.now,
       changed: (standing, before) => this.#say(standing, before),
@@ -54,7 +69,9 @@ export class RelaySources {
     const life = ++this.#life;
     this.#clear();
     this.#tell();
-    if (this.#setup.current().egress.sources.length === 0) return;
+    const { sources } = this.#setup.current().egress;
+    this.#changes.keep(sources.map(({ name }) => name));
+    if (sources.length === 0) return;
     await this.#look(life);
     if (this.#setup.asksDns && life === this.#life) this.#checkLater(life, 0);
   }
@@ -96,8 +113,11 @@ export class RelaySources {
     this.#setup.missing(missing);
   }
 
-  #say({ source, present, findings }: SourceStanding, before: SourceStanding | undefined): void {
-    const { log } = this.#setup;
+  #say(standing: SourceStanding, before: SourceStanding | undefined): void {
+    const { source, present, findings } = standing;
+    const { log, asksDns, stateChanged } = this.#setup;
+    // All processes of the host see the same: one of them says so.
+    if (asksDns) for (const change of this.#changes.of(standing)) stateChanged(change);
     if (present !== (before?.present ?? true))
       if (present) log.info('source.resumed', { source });
       else log.error('source.suspended', { source, reason: 'address_missing' });
@@ -111,8 +131,13 @@ export class RelaySources {
 const wasKnown = (before: readonly SourceFinding[] | undefined, check: SourceFinding['check']): boolean =>
   before?.some((one) => one.check === check && one.ok === false) === true;
 
+/** The domains of reverse-paths and signatures, as far as the config says. */
+const sendingDomains = ({ return_path, dkim }: Config): string[] => [
+  ...new Set([return_path.domain, ...dkim.keys.map(({ domain }) => domain)].filter((one) => one !== '')),
+];
+
 /** DNS by the rules of the last reload; not cached, because it is asked once an hour. */
-function sourceDns(current: () => Config): SourceDns {
+function sourceDns(current: () => Config, spf: () => LookUp): SourceDns {
   const queries = (): Queries => new Queries(current().dns);
   const known = async (asked: Promise<string[]>): Promise<string[] | null> => {
     try {
@@ -125,6 +150,15 @@ function sourceDns(current: () => Config): SourceDns {
   const addressesOf = async (asked: Promise<{ address: string }[]>): Promise<string[]> =>
     (await asked).map(({ address }) => address);
   return {
+    async spf(domain, address) {
+      try {
+        const { result, fault } = await checkSpf(spf(), domain, parseIp(address));
+        return { result, fault };
+      } catch {
+        // DNS does not answer.
+        return null;
+      }
+    },
     ptr: async (name) =>
       (await known(queries().resolvePtr(name)))?.map((one) => one.toLowerCase().replace(/\.$/, '')) ?? null,
     async addresses(name) {

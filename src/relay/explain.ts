@@ -40,7 +40,7 @@ export class RelayExplain {
         const place = shaping.loaded.originOf(provider, limit)?.place;
         return place === undefined ? '' : `${place.file}:${place.line}`;
       },
-      says: (by, source, site) => learning.says(by, source, site),
+      says: (by, source, site, limit) => learning.says(by, source, site, limit),
       gatesAt: (site) => learning.gatesAt(site),
       now: steadyMs,
       timeOfDay: timeOfDayMs,
@@ -78,9 +78,12 @@ export class RelayExplain {
     const nowMs = timeOfDayMs(steadyMs());
     const mayNow = (source: string): boolean =>
       !at(source).blockers.some(({ untilMs }) => untilMs !== null && untilMs - nowMs > SOON_MS);
-    const open = egress.choose(routed, queueId, mayNow);
+    // What rules hold is held, and says so; here it is about the rest.
+    const decision = egress.decide(routed, holdsOf(config));
+    if (decision.result !== 'pool') return { ...none, site, provider };
+    const open = egress.choose(decision.value, queueId, mayNow);
     // Of sources that are all closed the one it prefers is waited for.
-    const { source, pool } = open.source === null ? egress.choose(routed, queueId, () => true) : open;
+    const { source, pool } = open.source === null ? egress.choose(decision.value, queueId, () => true) : open;
     if (source === null)
       return { ...none, site, provider, pool, source, blockers: [noSource(config, pool, this.#setup)] };
     const { blockers, limits } = at(source);
@@ -95,6 +98,9 @@ export class RelayExplain {
     return providers.some(({ name }) => name === site) ? (site ?? '') : '';
   }
 }
+
+const holdsOf = ({ egress: { routing } }: Config): string[] =>
+  routing.flatMap(({ name, hold }) => (hold === true && name !== undefined ? [name] : []));
 
 function noSource(
   { egress: { pools, sources } }: Config,

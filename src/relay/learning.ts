@@ -8,10 +8,11 @@ import type { PoolMove } from '../egress/pool-moves.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Said } from '../shaping/explained.ts';
-import type { LimitKey } from '../shaping/limit-key.ts';
+import type { LimitKey, LimitSign } from '../shaping/limit-key.ts';
 import type { Gate } from '../shaping/message-gates.ts';
 import { RelayAdaptive } from './adaptive.ts';
 import { RelayRules } from './delivery-rules.ts';
+import { RelayLearnedLimits } from './learned-limits.ts';
 import type { ProcessPlace } from './place.ts';
 import type { RelayShaping } from './shaping.ts';
 import { SiteLimits } from './site-limits.ts';
@@ -35,6 +36,7 @@ export interface LearningSetup {
 
 export class Learning {
   readonly #adaptive: RelayAdaptive;
+  readonly #learned: RelayLearnedLimits;
   readonly #rules: RelayRules;
   readonly #warmUp: RelayWarmUp;
   readonly #limits: SiteLimits;
@@ -45,6 +47,7 @@ export class Learning {
     this.#limits = limits;
     const setup = { config, log, events, limits };
     this.#adaptive = new RelayAdaptive(setup);
+    this.#learned = new RelayLearnedLimits({ config, log, events, keys: shaping.keys });
     this.#rules = new RelayRules({ ...setup, moves: postMoves });
     this.#warmUp = new RelayWarmUp({ ...setup, place, processes: place.processes });
   }
@@ -62,6 +65,11 @@ export class Learning {
     this.#warmUp.take(results);
   }
 
+  /** A connection ended in a way that says what the peer allows. */
+  saw(sign: LimitSign): void {
+    this.#learned.saw(sign);
+  }
+
   /** Mail begins to go to a site from a source, before the first of it goes. */
   begins({ source, site, provider }: LimitKey): void {
     if (source === null) return;
@@ -71,7 +79,8 @@ export class Learning {
   }
 
   /** Who set what `by` set for a source at a site. */
-  says(by: string, source: string, site: string): Said {
+  says(by: string, source: string, site: string, name: string): Said {
+    if (by === 'learned') return { ...this.#learned.says(source, site, name), counts: null };
     if (by === 'adaptive') return { ...this.#adaptive.says('source', source, site), counts: null };
     if (by === 'operator') return { setBy: this.#rules.says(source, site), sinceMs: null, counts: null };
     if (by !== 'warmup') return { setBy: by, sinceMs: null, counts: null };
@@ -91,12 +100,14 @@ export class Learning {
 
   reconfigure(config: Config): void {
     this.#adaptive.reconfigure(config);
+    this.#learned.reconfigure(config);
     this.#rules.reconfigure(config);
     this.#warmUp.reconfigure(config);
   }
 
   #tick(): void {
     this.#adaptive.tick();
+    this.#learned.tick();
     this.#rules.tick();
     this.#warmUp.tick();
   }
@@ -106,6 +117,11 @@ export class Learning {
     if (this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
-    await Promise.all([this.#adaptive.close(), this.#rules.close(), this.#warmUp.close()]);
+    await Promise.all([
+      this.#adaptive.close(),
+      this.#learned.close(),
+      this.#rules.close(),
+      this.#warmUp.close(),
+    ]);
   }
 }

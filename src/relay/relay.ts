@@ -135,6 +135,8 @@ export class Relay {
         stsDir: stsDir(place),
         begun: begunOf(thread),
         replies: replies.texts,
+        thread,
+        threads: deliveryThreads,
         name: `${place.process}.${thread}`,
       })),
     );

@@ -16,7 +16,8 @@ import type { RulesText } from '../feedback/rules-text.ts';
 import type { SuppressionBook } from '../feedback/suppression-book.ts';
 import type { SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { type ReturnPathKeys, ReturnPaths } from '../mail/return-path.ts';
-import { SCOPE_ALL, suppressionHash } from '../mail/suppression.ts';
+import { suppressionHash } from '../mail/suppression.ts';
+import { SCOPE_ALL } from '../mail/suppression-scope.ts';
 import type { EventLog } from '../report/events.ts';
 import { VERDICT } from '../session/messages.ts';
 
@@ -104,7 +105,7 @@ export class RelayReports {
     }
     for (const pardon of fates.pardons) {
       const found = await suppression.book.find([pardon]);
-      if (found.some(({ source }) => source === 'complaint'))
+      if (found.some(({ source, scope }) => source === 'complaint' && scope === SCOPE_ALL))
         await suppression.book.remove([{ ...pardon, scope: SCOPE_ALL }]);
     }
     for (const event of fates.events) events.reported(event);

@@ -10,7 +10,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { Overflow } from '../egress/overflow.ts';
 import { LeasedParts, type SharedParts } from '../scheduler/parts.ts';
-import type { LimitKey, LimitNews, SlotOf } from '../shaping/limit-key.ts';
+import type { LimitKey, LimitNews, LimitSign, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
 import { LimitLeases } from '../shaping/limit-leases.ts';
 import { createLimitTable } from '../shaping/limit-table.ts';
@@ -32,6 +32,8 @@ export interface RelayShapingSetup {
   log: Log;
   /** Mail begins to go to a site. */
   begins(key: LimitKey): void;
+  /** A connection ended in a way that says what the peer allows. */
+  saw(sign: LimitSign): void;
   /** A destination was found to belong to the site. */
   belongs(destination: string, site: string): void;
   /** What the nodes share; null where this one shares with nobody. */
@@ -106,6 +108,7 @@ export class RelayShaping {
 
   /** Takes what a delivery thread tells. */
   take(thread: number, news: LimitNews): SlotOf[] {
+    for (const sign of news.signs) this.#setup.saw(sign);
     for (const { destination, site } of news.sites) this.#setup.belongs(destination, site);
     return this.keys.take(thread, news);
   }

@@ -137,6 +137,7 @@ export class Stages {
       place: this.place,
       log: this.log,
       begins: (key) => this.learning.begins(key),
+      saw: (sign) => this.learning.saw(sign),
       belongs: (destination, site) => this.scheduler.belongs(destination, site),
       agenda,
     });
@@ -283,6 +284,7 @@ export class Stages {
       aside,
       current: () => this.config,
       asksDns: this.place.process === 0,
+      stateChanged: (change) => this.events.sourceState(change),
       missing: (missing) => this.deliveries.postAll({ type: 'sources', missing }),
     });
     this.signing = new RelaySigning({
@@ -428,11 +430,10 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(
-      this.leases
-        .over(this.suspensions.complete(results))
-        .map((result) => this.suppression.learn(toSettleItem(result))),
-    );
+    const items = this.leases
+      .over(this.suspensions.complete(results))
+      .map((result) => this.suppression.learn(toSettleItem(result)));
+    this.suppression.settle(items, (ready) => this.commits.settle(ready));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { lockDataDir } from '../base/data-dir.ts';
 import { RelayError } from '../base/errors.ts';
@@ -16,21 +17,30 @@ import { SuppressionFile } from '../database/sqlite/suppression-file.ts';
 import { SuppressionBook, type SuppressionPart } from '../feedback/suppression-book.ts';
 import { filterPath, SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
-import { type Suppression, type SuppressionAnswers, suppressionHash } from '../mail/suppression.ts';
+import { byHash, MAX_SORTED, type Suppression, type SuppressionAnswers } from '../mail/suppression.ts';
 import { mapSharedMemory } from '../native.ts';
 import { openStoppedServers } from './database.ts';
 import { partsOfShards, queueFiles } from './suppression-parts.ts';
 
 const SQL_DIR = fileURLToPath(new URL('../../config/sql/sqlite/', import.meta.url));
-/** The filter is looked at when so many entries were written. */
-const LOOK_EVERY = 50_000;
+/**
+ * Entries of a transaction: those that are sorted at once; on a server so many as its log takes well; beside a relay so few that
+ * its mail waits for some ten milliseconds.
+ */
+const OF_SERVER = 50_000;
+const BESIDE = 6000;
+/** How long the relay has for itself after each of them. */
+const TURN_MS = 15;
 
 export interface SuppressionList {
   book: SuppressionBook;
   /** Whether a relay runs on the queue: then it needs its turn, too. */
   running: boolean;
-  /** Many entries, whatever is there already. */
-  put(entries: Suppression[]): Promise<{ added: number; changed: number }>;
+  /**
+   * Many entries, whatever is there already; at most MAX_SORTED.
+   * @param more about how many are to come with them; null: that is not known.
+   */
+  put(entries: readonly Suppression[], more?: number | null): Promise<{ added: number; changed: number }>;
   close(): Promise<void>;
 }
 
@@ -53,21 +63,26 @@ export async function openSuppressionList(config: Config, changes: boolean): Pro
       steady: steadyMs,
       log: silentLog,
     });
-    let written = LOOK_EVERY;
+    const isServer = config.database.driver !== 'sqlite';
+    const size = running ? BESIDE : isServer ? OF_SERVER : MAX_SORTED;
     let hasGrown = false;
     return {
       book,
       running,
-      async put(entries) {
-        written += entries.length;
-        if (entries.length > 1 && written >= LOOK_EVERY && !running) {
-          await keeper.grow();
-          written = 0;
+      async put(entries, more = entries.length) {
+        if (entries.length > 1 && !running) {
+          await keeper.grow(entries.length, more);
           hasGrown = true;
         }
-        if (config.database.driver !== 'sqlite')
-          for (const { tenant, target } of entries) filter.add(suppressionHash(tenant, target));
-        return book.put(entries, true);
+        const sorted = byHash(entries);
+        const sum = { added: 0, changed: 0 };
+        for (let at = 0; at < sorted.length; at += size) {
+          const { added, changed } = await book.put(sorted.slice(at, at + size), true);
+          sum.added += added;
+          sum.changed += changed;
+          if (running && at + size < sorted.length) await pause(TURN_MS);
+        }
+        return sum;
       },
       async close() {
         if (hasGrown) await keeper.fit();
@@ -90,7 +105,7 @@ function openTables(
 ): { parts: SuppressionPart[]; close(): Promise<void> } {
   const { database } = config;
   if (database.driver !== 'sqlite') {
-    const servers = openStoppedServers(config);
+    const servers = openStoppedServers(config, filter);
     return { parts: partsOfShards(servers), close: () => servers.close() };
   }
   if (database.path === ':memory:')

@@ -4,6 +4,7 @@
  * the tables, and waits for that. Part of the composition root.
  */
 import { RelayPolicy } from '../admission/relay-policy.ts';
+import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
@@ -12,15 +13,19 @@ import { SuppressionFilter } from '../feedback/suppression-filter.ts';
 import { SuppressionKeeper } from '../feedback/suppression-keeper.ts';
 import { suppressionOrders } from '../feedback/suppression-rules.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
+import type { OutcomeGroup } from '../mail/outcome.ts';
 import {
   domainOfTarget,
   type Suppression,
+  type SuppressionOrder,
   suppressionDetail,
   suppressionHash,
   suppressionTarget,
 } from '../mail/suppression.ts';
+import { SCOPE_ALL, speaksOf } from '../mail/suppression-scope.ts';
 import { type Arena, mapSharedMemory } from '../native.ts';
 import type { SettleItem } from '../persistence/entry.ts';
+import { listIdOfJob } from './job-list-id.ts';
 import type { ProcessPlace } from './place.ts';
 import { hostFilterPath } from './suppression-parts.ts';
 
@@ -30,7 +35,7 @@ const UNKNOWN_MS = 10_000;
 export interface RelaySuppressionSetup {
   config: Config;
   place: ProcessPlace;
-  arena: Pick<Arena, 'release'>;
+  arena: Pick<Arena, 'release' | 'head'>;
   parts: () => readonly SuppressionPart[];
   log: Log;
   /** Takes jobs on their way to delivery. */
@@ -112,14 +117,16 @@ export class RelaySuppression {
     return doubts;
   }
 
-  /** Whether mail to a target, or its domain, is held back by the list for all mail. @throws when the tables do not answer. */
+  /** Whether all mail to a target, or its domain, is held back by the list for all tenants. @throws when the tables do not answer. */
   async isSuppressed(target: string): Promise<boolean> {
     const targets = [...new Set([target, domainOfTarget(target)])];
-    return (await this.book.find(targets.map((one) => ({ tenant: '', target: one })))).length > 0;
+    const found = await this.book.find(targets.map((one) => ({ tenant: '', target: one })));
+    return found.some(({ scope }) => scope === SCOPE_ALL);
   }
 
   /** Adds to an item of a commit the entries that its outcomes call for. */
   learn(item: SettleItem): SettleItem {
+    if (!item.result.groups.some(isBounced)) return item;
     const { suppression, relay_domains } = this.#setup.settings();
     if (relay_domains !== this.#ours.domains)
       this.#ours = { domains: relay_domains, policy: new RelayPolicy([], relay_domains) };
@@ -128,6 +135,40 @@ export class RelaySuppression {
     const orders = suppressionOrders(item.result, suppression.rules, isOurs, Date.now());
     if (orders.length > 0) item.settlement.suppressed = orders;
     return item;
+  }
+
+  /**
+   * Gives items to their commits. Where there are several tables, that of the address keeps the count of its messages: it is told
+   * first, and a message that is counted there already, since we were killed before the commit, counts once. When it does not
+   * answer, the table of the message counts.
+   */
+  settle(items: SettleItem[], commit: (items: SettleItem[]) => void): void {
+    const isCounted = ({ settlement }: SettleItem): boolean =>
+      settlement.suppressed?.some(({ after }) => after > 1) ?? false;
+    if (!items.some(isCounted) || this.book.parts.length === 1) {
+      commit(items);
+      return;
+    }
+    commit(items.filter((item) => !isCounted(item)));
+    for (const item of items.filter(isCounted)) void this.#count(item).then(() => commit([item]));
+  }
+
+  async #count({ settlement }: SettleItem): Promise<void> {
+    const left: SuppressionOrder[] = [];
+    for (const order of settlement.suppressed ?? [])
+      if (order.after <= 1 || !(await this.#isLearned(order))) left.push(order);
+    settlement.suppressed = left;
+  }
+
+  async #isLearned(order: SuppressionOrder): Promise<boolean> {
+    this.filter.add(suppressionHash(order.tenant, order.target));
+    try {
+      await this.book.learn(order);
+      return true;
+    } catch (error) {
+      if (error instanceof RelayError) return false;
+      throw error;
+    }
   }
 
   async #judge(doubtful: Doubtful[]): Promise<void> {
@@ -144,13 +185,16 @@ export class RelaySuppression {
       this.#putOff(doubtful, error as Error);
       return;
     }
-    const entries = new Map(found.map((entry) => [keyOf(entry.tenant, entry.target), entry]));
+    const entries = Map.groupBy(found, ({ tenant, target }) => keyOf(tenant, target));
     for (const { job, recipients } of doubtful) {
+      let listId: string | null | undefined;
+      const listIdOf = (): string | null => (listId ??= listIdOfJob(job, this.#setup.arena));
+      const { attributes = {} } = job;
       const suppressed = recipients.flatMap(({ recipient, target }) => {
-        const [entry] = listsOf(job).flatMap(
-          (tenant) =>
-            entries.get(keyOf(tenant, target)) ?? entries.get(keyOf(tenant, domainOfTarget(target))) ?? [],
-        );
+        const entry = listsOf(job)
+          .flatMap((tenant) => [keyOf(tenant, target), keyOf(tenant, domainOfTarget(target))])
+          .flatMap((key) => entries.get(key) ?? [])
+          .find(({ scope }) => speaksOf(scope, attributes, listIdOf));
         return entry === undefined ? [] : [{ seq: recipient.seq, detail: suppressionDetail(entry) }];
       });
       if (suppressed.length > 0) job.suppressed = suppressed;
@@ -189,6 +233,8 @@ export class RelaySuppression {
     this.#setup.settle(results);
   }
 }
+
+const isBounced = ({ outcome }: OutcomeGroup): boolean => outcome.kind === 'bounced';
 
 /** The lists that hold for a job: that of the relay, and that of its tenant. */
 function listsOf({ attributes }: Job): string[] {

@@ -11,6 +11,7 @@ import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
+import { HELD_BY_RULE } from '../mail/rule-hold.ts';
 import { statusOf } from '../mail/status.ts';
 import type { Arena } from '../native.ts';
 import { oneSpelling } from '../protocol/address.ts';
@@ -105,7 +106,7 @@ export class DsnWriter {
   #actionFor(job: Job, outcome: Outcome, nowMs: number): DsnRecipient['action'] | null {
     switch (outcome.kind) {
       case 'bounced':
-        return 'failed';
+        return outcome.reason === 'discarded' ? null : 'failed';
       case 'delivered':
         // The next hop took over the duty to report, or nobody asked for a report.
         if (outcome.dsnPassedOn) return null;
@@ -113,6 +114,7 @@ export class DsnWriter {
       case 'deferred': {
         const { delay_after_ms } = this.#ports.config.dsn;
         if (delay_after_ms === 0 || job.delayNotified || outcome.reason === 'shutdown') return null;
+        if (outcome.reason === HELD_BY_RULE) return null;
         if (isOfStranger(job)) return null;
         return nowMs - job.receivedAtMs >= delay_after_ms ? 'delayed' : null;
       }

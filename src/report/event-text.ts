@@ -38,10 +38,13 @@ function partsOf(event: ReadEvent): string[] {
     case 'bounced':
     case 'expired':
     case 'suppressed':
+    case 'discarded':
       return [...to, ...from, ...sent(event), ...named(event, 'tenant', 'campaign', 'reason', 'retry_at')];
     case 'async_bounced':
     case 'complained':
       return [...to, ...messageId, ...named(event, 'tenant', 'campaign', 'matched_by', 'class', 'feedback')];
+    case 'source_state':
+      return named(event, 'source', 'state', 'check', 'ok', 'detail');
     case 'limit_changed':
       return named(
         event,
@@ -52,6 +55,7 @@ function partsOf(event: ReadEvent): string[] {
         'site',
         'messages_per_s',
         'connections',
+        'messages_per_connection',
         'messages_per_day',
         'closed_until',
         'rule',

@@ -108,9 +108,9 @@ export interface DeferredEvent extends RefusedEvent {
   retry_at: string;
 }
 
-/** The recipient failed for good, or was never tried because it is on the suppression list; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
+/** The recipient failed for good, or was never tried because it is on the suppression list, or a rule discards it; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
 export interface BouncedEvent extends RefusedEvent {
-  type: 'bounced' | 'expired' | 'suppressed';
+  type: 'bounced' | 'expired' | 'suppressed' | 'discarded';
   reason: BounceReason;
   detail: string;
 }
@@ -124,9 +124,12 @@ interface EntryEvent extends Common {
 }
 
 /** The entry waits for an operator: "queue release" lets it go on. One line an entry. */
-export interface HeldEvent extends EntryEvent {
+export interface HeldEvent extends EntryEvent, AttributeFields {
   type: 'held';
   reason: string;
+  /** Of `egress.routing`, where one holds it; and how many recipients. */
+  rule?: string;
+  recipients?: number;
 }
 
 /** An operator took the recipient out of the queue. Final. */
@@ -139,7 +142,7 @@ export interface RemovedEvent extends EntryEvent {
 /** A limit that was learned, that a plan or a rule sets, is another one now. */
 export interface LimitChangedEvent extends Common {
   type: 'limit_changed';
-  by: 'adaptive' | 'warmup' | 'rule';
+  by: 'adaptive' | 'learned' | 'warmup' | 'rule';
   cause: string;
   /** What it is for: `source`, `return_path_domain`, `tenant`, `campaign`, `provider`. */
   scope: string;
@@ -150,6 +153,9 @@ export interface LimitChangedEvent extends Common {
   messages_per_s_before?: number | null;
   connections?: number | null;
   connections_before?: number | null;
+  /** Learned of how connections end. */
+  messages_per_connection?: number | null;
+  messages_per_connection_before?: number | null;
   /** Nothing goes before. */
   closed_until?: string;
   /** Of a warm-up: the plan of the day, and the step it is, from 1. */
@@ -168,6 +174,18 @@ export interface LimitChangedEvent extends Common {
   reply?: string;
   /** true: `adaptive.mode` is observe, so it holds nothing back. */
   observed?: boolean;
+}
+
+/** Something about a source that mail leaves from is otherwise now. */
+export interface SourceStateEvent extends Common {
+  type: 'source_state';
+  source: string;
+  /** suspended: nothing leaves from it. */
+  state: 'usable' | 'suspended';
+  /** What was looked at (docs/egress.md), and whether it is as it should be. */
+  check: string;
+  ok: boolean;
+  detail: string;
 }
 
 /** What a report that came to a return path is about (docs/bounces.md). */
@@ -218,6 +236,7 @@ export type DeliveryEvent =
   | RemovedEvent
   | HeldEvent
   | LimitChangedEvent
+  | SourceStateEvent
   | AsyncBouncedEvent
   | ComplainedEvent
   | DroppedEvent;

@@ -11,12 +11,19 @@ import type { Message } from '../mail/message.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
 import { isExpiry, type Outcome, type PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
+import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import type { Verdict } from '../mail/verdict.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
-import type { AsyncBouncedEvent, ComplainedEvent, DeliveryEvent, LimitChangedEvent } from './event-types.ts';
+import type {
+  AsyncBouncedEvent,
+  ComplainedEvent,
+  DeliveryEvent,
+  LimitChangedEvent,
+  SourceStateEvent,
+} from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
@@ -64,6 +71,13 @@ export class EventLog {
   #second = Number.NaN;
   /** The text '2026-03-01T12:00:00.' of the present second, kept because toISOString is slow. */
   #toSecond = '';
+  readonly #lasting = {
+    sender: new LastQuoted(),
+    address: new LastQuoted(),
+    helo: new LastQuoted(),
+    destination: new LastQuoted(),
+    peer: new LastPeer(),
+  };
 
   constructor(options: EventLogOptions) {
     this.#now = options.now ?? Date.now;
@@ -85,11 +99,13 @@ export class EventLog {
     if (!this.#told) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
+    const { sender, address, helo } = this.#lasting;
     this.#tell(
-      `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
+      `{"type":"accepted${this.#stamp()}${queueId}","sender":${sender.of(envelope.reversePath)}` +
         `${said(message.messageId, client.user, envelope.envid)}${attributes(message.attributes)},"recipients":${envelope.recipients.length}` +
-        `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
-        `${client.port ? `,"client_port":${client.port}` : ''}${text('helo', client.helo)}` +
+        `,"size_bytes":${sizeBytes},"client_address":${address.of(client.address)}` +
+        (client.port ? `,"client_port":${client.port}` : '') +
+        (client.helo === '' ? '' : `,"helo":${helo.of(client.helo)}`) +
         (client.sessionId === ''
           ? ''
           : `,"protocol":"${client.protocol}","session_id":"${client.sessionId}"`) +
@@ -105,16 +121,20 @@ export class EventLog {
       for (const { seqs, outcome } of result.groups) this.#counts[outcome.kind] += seqs.length;
     if (!this.#told) return;
     const { queueMs, connectMs, transferMs } = result.times;
+    const { sender, destination } = this.#lasting;
     const shared =
-      `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
+      `${this.#stamp()}${result.queueId}","sender":${sender.of(result.reversePath)}` +
       `${said(result.messageId, result.user, result.envid)}${attributes(result.attributes)}` +
-      `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
+      `,"destination":${destination.of(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
-    const addresses = new Map<number, string>();
-    for (const { seq, address } of result.recipients) addresses.set(seq, address);
+    const addressOf = addresses(result.recipients);
     for (const { seqs, outcome } of result.groups) {
-      const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
-      for (const seq of seqs) this.#tell(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
+      if (outcome.kind === 'deferred' && outcome.reason === HELD_BY_RULE) {
+        this.#heldByRule(result, seqs.length, outcome.detail);
+        continue;
+      }
+      const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome, this.#lasting.peer)},"recipient":`;
+      for (const seq of seqs) this.#tell(`${head}${quote(addressOf(seq))}}\n`);
     }
   }
 
@@ -122,6 +142,16 @@ export class EventLog {
   held(entry: EntryFacts, reason = 'suspected_poison'): void {
     if (!this.#told) return;
     this.#tell(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
+  }
+
+  /** A rule of `egress.routing` holds these recipients of an entry. */
+  #heldByRule(result: AttemptResult, recipients: number, detail: string): void {
+    const { queueId, reversePath, messageId = '', destination } = result;
+    const entry = about({ queueId, reversePath, messageId, destination });
+    this.#tell(
+      `{"type":"held${this.#stamp()}${entry}${attributes(result.attributes)},"reason":"${HELD_BY_RULE}"` +
+        `${text('rule', rulesIn(detail)[0])},"recipients":${recipients}}\n`,
+    );
   }
 
   /** An operator removed these recipients of an entry. */
@@ -137,6 +167,14 @@ export class EventLog {
     const { type, ...rest } = report;
     const time = new Date(this.#now()).toISOString();
     this.#file.append(`${printableJson(JSON.stringify({ type, time, node: this.#node, ...rest }))}\n`);
+  }
+
+  /** Something about a source is otherwise now. It is no fate of mail, so `log.mail` has no line of it. */
+  sourceState(change: Omit<SourceStateEvent, 'type' | 'time' | 'node'>): void {
+    if (!this.#written) return;
+    const time = new Date(this.#now()).toISOString();
+    const event: SourceStateEvent = { type: 'source_state', time, node: this.#node, ...change };
+    this.#file.append(`${printableJson(JSON.stringify(event))}\n`);
   }
 
   /** A limit is another one now. It is no fate of mail, so `log.mail` has no line of it. */
@@ -193,29 +231,74 @@ const PLAIN = /^[ !#-[\]-~]*$/;
 const quote = (text: string): string =>
   PLAIN.test(text) ? `"${text}"` : printableJson(JSON.stringify(text));
 
+/**
+ * The text that was quoted last, kept because many messages one after another have the same: to compare two texts takes
+ * less time than to look for characters that need an escape.
+ */
+class LastQuoted {
+  #text = '';
+  #quoted = '""';
+
+  of(given: string): string {
+    if (given !== this.#text) {
+      this.#text = given;
+      this.#quoted = quote(given);
+    }
+    return this.#quoted;
+  }
+}
+
+/** The same for the fields of a peer. */
+class LastPeer {
+  #peer: Peer = { host: '', address: '', port: 0, source: '' };
+  #fields = '';
+
+  fields(peer: Peer): string {
+    const { host, address, port, source } = this.#peer;
+    const isSame = peer.port === port && peer.host === host && peer.address === address;
+    if (!isSame || peer.source !== source) {
+      this.#peer = peer;
+      this.#fields =
+        `,"peer_host":${quote(peer.host)},"peer_address":"${peer.address}","peer_port":${peer.port}` +
+        text('source_address', peer.source);
+    }
+    return this.#fields;
+  }
+}
+
+/** Nearly every attempt is for one recipient, and needs no table. */
+function addresses(recipients: AttemptResult['recipients']): (seq: number) => string {
+  const [only] = recipients;
+  if (only !== undefined && recipients.length === 1) return (seq) => (seq === only.seq ? only.address : '');
+  const table = new Map(recipients.map(({ seq, address }) => [seq, address]));
+  return (seq) => table.get(seq) ?? '';
+}
+
 const ms = (value: number): number => Math.round(value * 10) / 10;
 
 function typeOf(outcome: Outcome): DeliveryEvent['type'] {
   if (outcome.kind !== 'bounced') return outcome.kind;
   if (isExpiry(outcome.reason)) return 'expired';
-  return outcome.reason === 'suppressed' ? outcome.reason : outcome.kind;
+  const { reason } = outcome;
+  return reason === 'suppressed' || reason === 'discarded' ? reason : outcome.kind;
 }
 
-function describe(outcome: Outcome): string {
+function describe(outcome: Outcome, peers: LastPeer): string {
   const status = `,"status":"${statusOf(outcome)}"`;
   switch (outcome.kind) {
     case 'delivered':
-      return status + reply(outcome.reply);
+      return status + reply(outcome.reply, undefined, peers);
     case 'deferred':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}` +
+        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer, peers)}` +
         meaning(outcome.verdict)
       );
     case 'bounced':
       return (
         `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `${reply(outcome.reply, outcome.peer)}${meaning(outcome.verdict)}`
+        `${reply(outcome.reply, outcome.peer, peers)}${meaning(outcome.verdict)}` +
+        (outcome.reason === 'discarded' ? text('rule', rulesIn(outcome.detail)[0]) : '')
       );
   }
 }
@@ -248,18 +331,14 @@ function tlsUse(tls: TlsUse | undefined): string {
   return `,"tls_version":${quote(tls.version)},"tls_cipher":${quote(tls.cipher)},"tls_verified":${tls.verified}`;
 }
 
-function reply(given: PeerReply | undefined, asked?: Peer): string {
-  if (given === undefined) return asked === undefined ? '' : peerFields(asked);
+function reply(given: PeerReply | undefined, asked: Peer | undefined, peers: LastPeer): string {
+  if (given === undefined) return asked === undefined ? '' : peers.fields(asked);
   const enhanced = given.enhanced === '' ? '' : ` ${given.enhanced}`;
-  return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peerFields(given.peer)}`;
+  return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peers.fields(given.peer)}`;
 }
 
 function meaning(verdict: Verdict | undefined): string {
   if (verdict === undefined) return '';
   const { class: replyClass, scope, move, rule } = verdict;
   return `,"class":"${replyClass}","scope":"${scope}","move":"${move}"${text('rule', rule ?? '')}`;
-}
-
-function peerFields({ host, address, port, source }: Peer): string {
-  return `,"peer_host":${quote(host)},"peer_address":"${address}","peer_port":${port}${text('source_address', source)}`;
 }

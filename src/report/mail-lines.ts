@@ -15,6 +15,7 @@ const NAMES = {
   bounced: 'mail.bounced',
   expired: 'mail.expired',
   suppressed: 'mail.suppressed',
+  discarded: 'mail.discarded',
   removed: 'mail.removed',
   held: 'mail.held',
 } as const;
@@ -45,7 +46,7 @@ export class MailLines {
     }
     const event = JSON.parse(line) as Exclude<
       DeliveryEvent,
-      { type: 'dropped' | 'limit_changed' | 'async_bounced' | 'complained' }
+      { type: 'dropped' | 'limit_changed' | 'source_state' | 'async_bounced' | 'complained' }
     >;
     this.#log.info(NAMES[event.type], { queue_id: event.queue_id, line: eventText({ ...event }) });
   }

@@ -10,6 +10,8 @@ export interface Said {
   setBy: string;
   /** Time of day. */
   sinceMs: number | null;
+  /** When it ends by itself; absent: not known. */
+  untilMs?: number | null;
   counts: { limit: number; used: number } | null;
 }
 
@@ -18,7 +20,7 @@ export interface ExplainingPorts {
   /** File and line of a limit of the data; '' where it has none. */
   originOf(provider: string, limit: string): string;
   /** Who set what is not of the data. */
-  says(by: string, source: string, site: string): Said;
+  says(by: string, source: string, site: string, limit: string): Said;
   gatesAt(site: string): { gate: Gate; setBy: string; sinceMs: number | null }[];
   /** Steady time, and the time of day at such a time. */
   now(): number;
@@ -84,8 +86,8 @@ export class Explaining {
     const standing = this.#ports.keys.standing(key);
     const least = leastOf(standing);
     const limits = [...least].map(([name, { value, by }]): EffectiveLimit => {
-      const { setBy, sinceMs } = this.#said(key, by, name);
-      return { limit: nameOf(key, name), value, used: this.#used(standing, name), sinceMs, setBy };
+      const said = this.#plain(key, by, name);
+      return { limit: nameOf(key, name), value, used: this.#used(standing, name), ...said };
     });
     for (const [name, value] of Object.entries(standing.data))
       if (!least.has(name))
@@ -93,9 +95,9 @@ export class Explaining {
     return { blockers: [...this.#closed(key, standing), ...this.#usedUp(key, standing, least)], limits };
   }
 
-  #plain(key: LimitKey, by: string, name: string): { setBy: string; sinceMs: number | null } {
-    const { setBy, sinceMs } = this.#said(key, by, name);
-    return { setBy, sinceMs };
+  #plain(key: LimitKey, by: string, name: string): Pick<EffectiveLimit, 'setBy' | 'sinceMs' | 'untilMs'> {
+    const { setBy, sinceMs, untilMs = null } = this.#said(key, by, name);
+    return { setBy, sinceMs, untilMs };
   }
 
   #closed(key: LimitKey, { closed }: KeyStanding): Blocker[] {
@@ -133,8 +135,8 @@ export class Explaining {
         key: `${nameOf(key, name)} of ${whose(key)}`,
         limit: isFull ? slot.maxConnections : here,
         used: this.#used(standing, name),
-        untilMs: untilMs === 0 ? null : this.#ports.timeOfDay(untilMs),
         ...this.#plain(key, by, name),
+        untilMs: untilMs === 0 ? null : this.#ports.timeOfDay(untilMs),
       });
     }
     return found;
@@ -149,7 +151,7 @@ export class Explaining {
   }
 
   #said({ site, provider, source }: LimitKey, by: string, name: string): Said {
-    if (by !== DATA) return this.#ports.says(by, source ?? '', site);
+    if (by !== DATA) return this.#ports.says(by, source ?? '', site, name);
     const limit = source === null ? `total_${name}` : name;
     return { setBy: this.#ports.originOf(provider, limit), sinceMs: null, counts: null };
   }

@@ -2,6 +2,8 @@
  * The limits of a site for what leaves from one source, as a delivery thread asks them: those of the source there, and those
  * of the site in all (`total_…`). Every answer is at once, from shared memory.
  */
+
+import type { LimitSign } from './limit-key.ts';
 import type { LimitSlot } from './limit-table.ts';
 import type { Limits } from './limits.ts';
 import type { Site } from './sites.ts';
@@ -16,14 +18,24 @@ export class LaneLimits {
   readonly #total: LimitSlot | null;
   /** The slot that refused last. */
   #refuser: LimitSlot;
+  readonly #tell: (sign: Omit<LimitSign, 'key'>) => void;
 
-  constructor(site: Site, source: string, fixed: Limits, own: LimitSlot, total: LimitSlot | null) {
+  /** @param tell takes what the ends of connections say of the peer's own limits. */
+  constructor(
+    site: Site,
+    source: string,
+    fixed: Limits,
+    own: LimitSlot,
+    total: LimitSlot | null,
+    tell: (sign: Omit<LimitSign, 'key'>) => void,
+  ) {
     this.site = site;
     this.source = source;
     this.fixed = fixed;
     this.#own = own;
     this.#total = total;
     this.#refuser = own;
+    this.#tell = tell;
   }
 
   /** @returns 0: granted. Else when to come again, in steady time; Infinity: when a connection is given back. */
@@ -98,6 +110,11 @@ export class LaneLimits {
     return isCrowded(this.#own) || (this.#total !== null && isCrowded(this.#total));
   }
 
+  /** Whether more connections are open than are allowed now. */
+  get exceeded(): boolean {
+    return isExceeded(this.#own) || (this.#total !== null && isExceeded(this.#total));
+  }
+
   /** Whether more connections are open than are allowed now: then whoever asks closes one. */
   leaves(): boolean {
     return this.#own.leaves() || this.#total?.leaves() === true;
@@ -117,6 +134,22 @@ export class LaneLimits {
     this.#own.close(nowMs + (pause_ms ?? DEFAULT_PAUSE_MS), 'connect_failures');
   }
 
+  /** A connection is ready for mail, or one that was is closed. */
+  serves(by: 1 | -1): void {
+    this.#own.serves(by);
+  }
+
+  /** The peer takes no more on a connection that carried so many messages. */
+  usedUp(messages: number, isSaid: boolean, reply: string, begunMs: number): void {
+    this.#tell({ of: 'messages', count: messages, isSaid, reply, begunMs });
+  }
+
+  /** The peer takes no further connection beside those that it serves. @param less those of them that it refuses now. */
+  refused(less: number, isSaid: boolean, reply: string, begunMs: number): void {
+    const count = this.#own.serving - less;
+    if (count > 0) this.#tell({ of: 'connections', count, isSaid, reply, begunMs });
+  }
+
   /** The peer took a MAIL. */
   served(): void {
     this.#own.served();
@@ -126,8 +159,8 @@ export class LaneLimits {
 /** The pause after connections that failed, where the data do not say. */
 const DEFAULT_PAUSE_MS = 60_000;
 
-const isCrowded = ({ waiting, open, maxConnections }: LimitSlot): boolean =>
-  waiting > 0 || open > maxConnections;
+const isExceeded = ({ open, maxConnections }: LimitSlot): boolean => open > maxConnections;
+const isCrowded = (slot: LimitSlot): boolean => slot.waiting > 0 || isExceeded(slot);
 const takeConnection = (slot: LimitSlot, nowMs: number): number => slot.takeConnection(nowMs);
 const freeConnection = (slot: LimitSlot): void => slot.freeConnection();
 const takeMessage = (slot: LimitSlot, nowMs: number): number => slot.takeMessage(nowMs);

@@ -18,6 +18,20 @@ export interface SiteOf {
   provider: string;
 }
 
+/** How a connection ended that says what the peer allows. */
+export interface LimitSign {
+  key: LimitKey;
+  /** messages: it carried so many, and the peer took no more. connections: so many were served when it took no further one. */
+  of: 'messages' | 'connections';
+  count: number;
+  /** Whether the peer said that this is its limit. */
+  isSaid: boolean;
+  /** '421 4.7.0 too many messages in this session'; '' where it said nothing. */
+  reply: string;
+  /** When the connection was begun, in steady time. */
+  begunMs: number;
+}
+
 /** What a delivery thread asks and tells the main thread, gathered over a turn. */
 export interface LimitNews {
   /** Keys for which it needs a slot. */
@@ -25,6 +39,7 @@ export interface LimitNews {
   /** Keys that it uses no more. */
   free: string[];
   sites: SiteOf[];
+  signs: LimitSign[];
 }
 
 /** The answer. */

@@ -18,7 +18,9 @@ const SENT = 6;
 const REFUSED = 7;
 const LEAVING = 8;
 const SHARED = 9;
-const INTS = 10;
+const SERVING = 10;
+/** Even: 64-bit words follow. */
+const INTS = 12;
 /** 64-bit words. */
 const CLOSED_UNTIL = INTS / 2;
 const PACES = CLOSED_UNTIL + 1;
@@ -113,6 +115,15 @@ export class LimitSlot {
 
   get open(): number {
     return Atomics.load(this.#ints, OPEN);
+  }
+
+  /** Connections over which mail goes, or may. */
+  get serving(): number {
+    return Atomics.load(this.#ints, SERVING);
+  }
+
+  serves(by: 1 | -1): void {
+    Atomics.add(this.#ints, SERVING, by);
   }
 
   /** Number of destinations, over all threads, that wait for a connection of this slot. */

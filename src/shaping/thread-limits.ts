@@ -33,7 +33,7 @@ export class ThreadLimits {
   readonly #keys = new Map<string, Key>();
   readonly #lanes = new Map<string, LaneLimits>();
   #idle = 0;
-  #news: LimitNews = { ask: [], free: [], sites: [] };
+  #news: LimitNews = { ask: [], free: [], sites: [], signs: [] };
   #data: ShapingData;
   #sites: Sites;
   #providers: Map<string, Provider>;
@@ -82,7 +82,9 @@ export class ThreadLimits {
     const name = limitKeyText(own);
     const known = this.#lanes.get(name);
     if (known !== undefined) return known;
-    const lane = new LaneLimits(site, source, limits, first as LimitSlot, second ?? null);
+    const lane = new LaneLimits(site, source, limits, first as LimitSlot, second ?? null, (sign) =>
+      this.#tell().signs.push({ key: own, ...sign }),
+    );
     this.#lanes.set(name, lane);
     return lane;
   }
@@ -137,9 +139,9 @@ export class ThreadLimits {
 
   #tell(): LimitNews {
     const news = this.#news;
-    if (news.ask.length + news.free.length + news.sites.length === 0)
+    if (news.ask.length + news.free.length + news.sites.length + news.signs.length === 0)
       this.#ports.later(() => {
-        this.#news = { ask: [], free: [], sites: [] };
+        this.#news = { ask: [], free: [], sites: [], signs: [] };
         this.#ports.post(news);
       });
     return news;

@@ -7,6 +7,7 @@
 import { readdirSync } from 'node:fs';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../base/errors.ts';
+import { execute } from '../base/sqlite-execute.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
 import { makeDurableFolder, syncFolder, unlinkIfThere } from './content-file.ts';
@@ -92,13 +93,14 @@ export class DatabaseStorage implements Storage {
   insert(item: StorageItem, ref: ContentRef): void {
     if (ref.object !== '') return;
     let id = ref.offset;
-    for (const part of this.#arena.parts(item.content)) this.#insert.run(id++, part);
+    for (const part of this.#arena.parts(item.content)) execute(this.#insert, id++, part);
   }
 
   erase(ref: ContentRef): void {
     if (ref.parts === 0) return;
     const last = ref.offset + ref.parts - 1;
-    if (ref.parts < LEFT_FROM_PARTS || !this.#left.add(ref.offset, last)) this.#erase.run(ref.offset, last);
+    if (ref.parts < LEFT_FROM_PARTS || !this.#left.add(ref.offset, last))
+      execute(this.#erase, ref.offset, last);
   }
 
   eraseLeft(most: number): number {

@@ -127,6 +127,28 @@ test('the help of commands names --config, fits a terminal, and tells no default
   }
 });
 
+test('a reader that goes away before help, version or a complaint is printed is no fault', async () => {
+  for (const [words, code] of [
+    ['--help', 0],
+    ['queue list --help', 0],
+    ['--version', 0],
+    ['queue', 64],
+    ['queue nonsense', 64],
+    ['relay-of-nobody.json', 78],
+  ] as const) {
+    const main = `'${process.execPath}' '${join(root, 'src/main.ts')}' ${words}`;
+    const { stdout, stderr } = await run('bash', ['-c', `${main} 2>&1 | true; echo "\${PIPESTATUS[0]}"`], {
+      cwd: root,
+    });
+    assert.deepEqual([stdout, stderr], [`${code}\n`, ''], words);
+  }
+});
+
+test('db compact before the first start says that there is nothing to do', async (t) => {
+  const { code, stdout } = await protorelay('db', 'compact', '-c', configFile(t, '{ "data_dir": "data" }'));
+  assert.deepEqual([code, stdout], [0, 'there is no file of a queue here yet, so nothing to compact\n']);
+});
+
 test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {
   const path = configFile(t, '{\n  "hostnam": "x",\n  "max_message_size": 1\n}');
   for (const args of [['-c', path], [path], ['--config', path], ['config', 'check', path]]) {

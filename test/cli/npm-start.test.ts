@@ -44,9 +44,9 @@ async function startAndEnd(t: TestContext, end: (pid: number) => void): Promise<
       client.write('EHLO c.test\r\nMAIL FROM:<a@a.test>\r\n');
       let answers = '';
       client.on('data', (text: string) => {
+        const wasOpen = answers.includes('250 2.1.0');
         answers += text;
-        // The transaction is open.
-        if (answers.includes('250 2.1.0')) end(npm.pid as number);
+        if (!wasOpen && answers.includes('250 2.1.0')) end(npm.pid as number);
       });
       client.on('error', () => {});
       t.after(() => client.destroy());
@@ -67,6 +67,13 @@ test('npm start: builds, runs with the config named, and Ctrl-C, which npm may r
 }, async (t) => {
   assert.deepEqual(await startAndEnd(t, (pid) => process.kill(-pid, 'SIGINT')), DRAINED);
 });
+
+for (const signal of ['SIGHUP', 'SIGKILL'] as const)
+  test(`npm start: ${signal} ends npm, which cannot hand it on, and its relay drains`, {
+    timeout: 120_000,
+  }, async (t) => {
+    assert.deepEqual(await startAndEnd(t, (pid) => process.kill(pid, signal)), DRAINED);
+  });
 
 test('npm start: a TERM to npm alone ends its relay as well', { timeout: 120_000 }, async (t) => {
   assert.deepEqual(await startAndEnd(t, (pid) => process.kill(pid, 'SIGTERM')), DRAINED);

@@ -71,7 +71,10 @@ function base(): Settings {
     egress: {
       sources: [{ name: 'a' }],
       pools: [{ name: 'p', members: [{ source: 'a' }] }],
-      routing: [{ match: { tenant: 'a' }, pool: 'p' }],
+      routing: [
+        { match: { tenant: 'b' }, next_hop: { host: '127.0.0.1', port: 2 } },
+        { match: { tenant: 'a' }, pool: 'p' },
+      ],
     },
     delivery: {
       enabled: false,

@@ -19,7 +19,8 @@ function said(
   const warnings: string[] = [];
   const into = (list: string[]) => (path: readonly (string | number)[], message: string, mend?: string) =>
     void list.push(`${path.slice(1).join('.')} ${message}${mend === undefined ? '' : `; ${mend}`}`);
-  const delivery = { ip_family: family } as Config['delivery'];
+  const routes = { 'partner.example': { host: 'mx.partner.example', port: 25 } };
+  const delivery = { ip_family: family, routes } as unknown as Config['delivery'];
   const { warmup, rules } = configSchema.parse(beside);
   checkEgress({ egress: egress.parse(config), delivery, warmup, rules }, into(problems), into(warnings));
   return { problems, warnings };
@@ -38,8 +39,27 @@ for (const [name, config, problem] of [
   ['a mistyped pool in a rule', { sources, pools: [warm], routing: [{ match: {}, pool: 'warn' }] }, 'routing.0.pool names no pool of egress.pools: "warn"; did you mean "warm"?'],
   ['a rule behind one for all', { sources, pools: [warm], routing: [{ match: {}, pool: 'warm' }, { match: { tenant: 'a' }, pool: 'warm' }] }, 'routing.1 is never reached: egress.routing[0] matches all that it could'],
   ['a rule behind a wider one', { sources, pools: [warm], routing: [{ match: { tenant: ['a', 'b'] }, pool: 'warm' }, { match: { tenant: 'a', class: 'bulk' }, pool: 'warm' }] }, 'routing.1 is never reached: egress.routing[0] matches all that it could'],
+  ['a rule without a result', { routing: [{ match: {} }] }, 'routing.0 must have exactly one of pool, route, next_hop, class, hold, discard, has none'],
+  ['a rule with two results', { routing: [{ name: 'x', match: {}, hold: true, discard: true }] }, 'routing.0 must have exactly one of pool, route, next_hop, class, hold, discard, has hold, discard'],
+  ['a rule that holds without a name', { routing: [{ match: {}, hold: true }] }, 'routing.0.name is missing: a rule with hold is named by what it did'],
+  ['a rule’s name twice', { routing: [{ name: 'x', match: { tenant: 'a' }, hold: true }, { name: 'x', match: {}, discard: true }] }, 'routing.1.name is the name of egress.routing[0] too'],
+  ['a mistyped route', { routing: [{ match: {}, route: 'partner.exmaple' }] }, 'routing.0.route names no next hop: "partner.exmaple"; did you mean "partner.example"?'],
+  ['a smarthost that there is not', { routing: [{ match: {}, route: 'smarthost' }] }, 'routing.0.route names no next hop: "smarthost"; write one of delivery.routes, or smarthost where there is one'],
+  ['implicit TLS and none', { routing: [{ match: {}, next_hop: { host: 'a.example', tls: { implicit: true, mode: 'none' } } }] }, 'routing.0.next_hop.tls.implicit means TLS, and "mode" none'],
+  ['a host with two kinds of TLS', { routing: [{ match: { tenant: 'a' }, next_hop: { host: 'a.example' } }, { match: {}, next_hop: { host: 'A.example', tls: { mode: 'verify' } } }] }, 'routing.1.next_hop is the host and port of egress.routing[0].next_hop, with another "tls"'],
+  ['a rule behind one that holds all', { routing: [{ name: 'x', match: {}, hold: true }, { match: {}, class: 'bulk' }] }, 'routing.1 is never reached: egress.routing[0] matches all that it could'],
+  ['a rule for a class that an earlier one has changed', { routing: [{ match: {}, class: 'bulk' }, { name: 'x', match: { class: 'urgent' }, hold: true }] }, 'routing.1 is never reached: egress.routing[0] makes all that it could match bulk'],
 ] as const) // biome-ignore format: one case a line reads as the table it is.
   test(name, () => assert.deepEqual(said(config).problems, [problem]));
+
+test('a rule is reached by mail to which another one gives its class', () => {
+  const routing = [
+    { name: 'x', match: { class: 'bulk' }, hold: true },
+    { match: { tenant: 'a' }, class: 'bulk' },
+    { name: 'y', match: { class: 'bulk' }, discard: true },
+  ];
+  assert.deepEqual(said({ routing }), { problems: [], warnings: [] });
+});
 
 test('an address of the other family than delivery.ip_family', () =>
   assert.deepEqual(said({ sources: [a1] }, 'ipv6').problems, [

@@ -65,7 +65,7 @@ function full(): Config {
     egress: {
       sources: [{ name: 'a' }],
       pools: [{ name: 'p', members: [{ source: 'a' }] }],
-      routing: [{ match: {}, pool: 'p' }],
+      routing: [{ match: {}, pool: 'p', next_hop: { host: 'a.test', tls: {} } }],
     },
     tls: { certificates: [{ cert_file: 'x.pem' }] },
     policy: { dnsbl: { zones: [{ zone: 'list.test' }] } },
@@ -259,6 +259,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^warmup\[\]\.overflow_pool$/, 'src/egress/overflow.ts'],
   [/^warmup\[\]\./, 'src/shaping/warmup/plans.ts'],
   [/^egress\.(check_interval_s|dnsbls)$/, 'src/relay/egress.ts', 'src/egress/source-checks.ts'],
+  [/^egress\.routing\[\]\.next_hop\./, 'src/egress/routing.ts', 'src/delivery/security/tls-policy.ts'],
   [/^egress\.routing\[\]\./, 'src/egress/routing.ts'],
   [/^egress\.pools\[\]\./, 'src/egress/pools.ts', 'src/egress/egress.ts'],
   [/^egress\.|^delivery\.(ehlo_name|source_address)$/, 'src/egress/egress.ts'],

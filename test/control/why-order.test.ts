@@ -95,7 +95,7 @@ class World {
   readonly slots: Record<'own' | 'total', LimitSlot>;
 
   constructor() {
-    const slots = this.keys.take(0, { ask: [KEY, { ...KEY, source: null }], free: [], sites: [] });
+    const slots = this.keys.take(0, { ask: [KEY, { ...KEY, source: null }], free: [], sites: [], signs: [] });
     const [own, total] = slots.map(({ slot }) => new LimitSlot(this.table, slot));
     this.slots = { own: own as LimitSlot, total: total as LimitSlot };
     this.scheduler = new EmbeddedScheduler(
@@ -155,7 +155,7 @@ class World {
     const gates = new MessageGates();
     gates.set(this.gates);
     const nowMs = steadyMs();
-    const { source } = egress.choose(routed, 'id', () => true);
+    const { source } = egress.choose(egress.decide(routed).value, 'id', () => true);
     const goes =
       source !== null &&
       gates.take(SITE, job, nowMs) === 0 &&

@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import {
+  countKey,
   isCount,
+  MAX_COUNTED,
   type Suppression,
   type SuppressionOrder,
   suppressionHash,
@@ -27,6 +29,7 @@ const order = (target: string, fields: Partial<SuppressionOrder> = {}): Suppress
   ...entry(target),
   after: 1,
   withinMs: 10_000,
+  about: 'message1',
   ...fields,
 });
 
@@ -133,7 +136,8 @@ export function suppressingConformance(driver: Driver): void {
     it('counts messages that end so, and writes the entry once they are enough within the time', async () => {
       const bounce = async (createdAtMs: number): Promise<number> => {
         const queueId = await queue.add(['full@one.test'], 'SENDING');
-        const suppressed = [order('full@one.test', { after: 3, createdAtMs, reason: 'mailbox_full' })];
+        const about = countKey(queueId, 0);
+        const suppressed = [order('full@one.test', { after: 3, createdAtMs, about, reason: 'mailbox_full' })];
         const settlement = { queueId, destination: 'one.test', suppressed, groups: [bounced([0])] };
         assert.equal(await queue.settle(settlement), true);
         return (await find('full@one.test')).filter((one) => !isCount(one)).length;
@@ -146,6 +150,29 @@ export function suppressingConformance(driver: Driver): void {
       assert.equal(await bounce(11_600), 1);
       await db.suppression({ op: 'remove', keys: [{ tenant: '', target: 'full@one.test', scope: 'all' }] });
       assert.equal(await bounce(11_700), 0, 'counting begins anew');
+    });
+
+    it('counts a message once, however often it is told of it, also as the last one', async () => {
+      const learn = async (message: number): Promise<boolean> => {
+        const about = countKey(`message ${message}`, 0);
+        const fields = { after: MAX_COUNTED, createdAtMs: 1000 + message, withinMs: 90_000, about };
+        await db.suppression({ op: 'learn', order: order('full@one.test', fields) });
+        return (await find('full@one.test')).some((one) => !isCount(one));
+      };
+      for (let message = 1; message < MAX_COUNTED; message++)
+        for (let time = 0; time < 2; time++) assert.equal(await learn(message), false);
+      assert.equal(await learn(MAX_COUNTED), true);
+      await db.suppression({ op: 'remove', keys: [{ tenant: '', target: 'full@one.test', scope: 'all' }] });
+      for (const message of [MAX_COUNTED, 100]) assert.equal(await learn(message), false);
+    });
+
+    it('keeps the entries of an address for several lists apart', async () => {
+      const scopes = ['all', 'bulk', `list:${'é'.repeat(128)}`];
+      await put(scopes.map((scope) => entry('a@one.test', { scope })));
+      const found = await find('a@one.test');
+      assert.deepEqual(found.map(({ scope }) => scope).sort(), [...scopes].sort());
+      await db.suppression({ op: 'remove', keys: [entry('a@one.test', { scope: 'all' })] });
+      assert.equal((await find('a@one.test')).length, 2);
     });
   });
 }

@@ -39,7 +39,7 @@ import {
 } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
-import type { SiteOf } from '../../src/shaping/limit-key.ts';
+import type { LimitSign, SiteOf } from '../../src/shaping/limit-key.ts';
 import { LimitKeys } from '../../src/shaping/limit-keys.ts';
 import { createLimitTable } from '../../src/shaping/limit-table.ts';
 import type { ShapingData } from '../../src/shaping/shaping-data.ts';
@@ -101,6 +101,8 @@ export class Harness {
 
   /** Which site each destination was said to belong to. */
   readonly sites: SiteOf[] = [];
+  /** What ends of connections said of the limits of peers. */
+  readonly signs: LimitSign[] = [];
   /** What TLS sessions came to. */
   readonly tlsSessions: TlsSession[] = [];
 
@@ -187,6 +189,7 @@ export class Harness {
       table,
       post: (news) => {
         this.sites.push(...news.sites);
+        this.signs.push(...news.signs);
         limits.slots(keys.take(0, news));
       },
       later: (work) => void setImmediate(work),

@@ -96,7 +96,7 @@ export class Peer {
 
   /** As after a first message that was taken: the next envelope may go behind a content. */
   tookOne(): void {
-    this.session.delivers = true;
+    this.session.accepted = 1;
   }
 
   take(): string[] {

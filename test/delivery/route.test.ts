@@ -237,6 +237,7 @@ test('MX hosts are asked at mx_port, next hops at their own', async () => {
         name: 'implicit.test',
         address: '192.0.2.3',
         port: 2526,
+        preference: 0,
         policy: { domain: 'implicit.test', type: 'no-policy-found', strings: [], mx: [] },
       },
     ],

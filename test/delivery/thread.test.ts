@@ -30,6 +30,8 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   Atomics.store(gauges, leasesSteadyUntilOf(0), steadyMs() / LEASE_UNIT_MS + 2 ** 20);
   const smarthost = { host: '127.0.0.1', port: sink.port };
   const workerData: DeliveryThreadStart = {
+    thread: 0,
+    threads: 1,
     config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
     arena: arena.buffer,
     tls: { client: tlsSlot() },

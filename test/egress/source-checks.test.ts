@@ -5,7 +5,12 @@ import { SourceChecks, type SourceDns, type SourceStanding } from '../../src/egr
 
 const HOUR = 3_600_000;
 
-function world(config: object, zone: Record<string, string[] | null>, here: string[] = ['192.0.2.11']) {
+function world(
+  config: object,
+  zone: Record<string, string[] | null>,
+  here: string[] = ['192.0.2.11'],
+  spf: Record<string, string | null> = {},
+) {
   const local = new Set(here);
   const asked: string[] = [];
   const changes: string[] = [];
@@ -13,11 +18,19 @@ function world(config: object, zone: Record<string, string[] | null>, here: stri
     asked.push(name);
     return zone[name] === undefined ? [] : zone[name];
   };
-  const dns: SourceDns = { ptr: ask, addresses: ask };
+  const dns: SourceDns = {
+    ptr: ask,
+    addresses: ask,
+    async spf(domain, address) {
+      asked.push(`spf ${domain} ${address}`);
+      const [result = 'none', fault = ''] = spf[domain]?.split(': ') ?? [];
+      return spf[domain] === null ? null : { result, fault };
+    },
+  };
   const time = { now: 1_000_000_000_000 };
   const checks = new SourceChecks({
     dns,
-    rules: () => ({ egress: egress.parse(config), ehloName: 'mx.example.com' }),
+    rules: () => ({ egress: egress.parse(config), ehloName: 'mx.example.com', domains: Object.keys(spf) }),
     now: () => time.now,
     isLocal: async (address) => local.has(address),
     changed: ({ source, present }, before) => changes.push(`${source} ${before?.present ?? '-'} ${present}`),
@@ -53,6 +66,31 @@ for (const [name, zone, findings] of [
     await checks.check();
     assert.deepEqual(said(checks.standing('a1')), ['address true', ...findings]);
   });
+
+for (const [name, spf, finding] of [
+  ['SPF covers it', { 'b.test': 'pass', 'c.test': 'pass' }, 'spf true b.test, c.test'],
+  ['SPF of one does not', { 'b.test': 'softfail', 'c.test': 'pass' }, 'spf false 192.0.2.11 is not covered by b.test (softfail)'],
+  ['SPF is broken', { 'b.test': 'permerror: two records', 'c.test': null }, 'spf false 192.0.2.11 is not covered by b.test (permerror: two records)'],
+  ['no answer of one is no fault', { 'b.test': 'pass', 'c.test': null }, 'spf null DNS gives no answer for c.test'],
+] as const) // biome-ignore format: one case a line reads as the table it is.
+  test(name, async () => {
+    const { checks } = world({ sources: [A1] }, GOOD, undefined, spf);
+    await checks.check();
+    assert.equal(said(checks.standing('a1'))?.[3], finding);
+  });
+
+test('of many domains a part is looked at, and it says so', async () => {
+  const spf = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`d${i}.test`, 'pass']));
+  const sources = Array.from({ length: 101 }, (_, i) => ({ name: `a${i}`, address: '192.0.2.11' }));
+  const { checks, asked } = world({ sources }, {}, undefined, spf);
+  await checks.check();
+  assert.equal(asked.filter((one) => one.startsWith('spf ')).length, 5000);
+  assert.match(
+    said(checks.standing('a0'))?.[3] ?? '',
+    /^spf true d0\.test,.*; 10 more domains are not looked at$/,
+  );
+  assert.equal(said(checks.standing('a100'))?.[3], 'spf null not looked at: 5000 in a round');
+});
 
 test('an address that is not on this host, and comes back', async () => {
   const { checks, local, changes } = world({ sources: [A1] }, GOOD, []);
@@ -112,8 +150,8 @@ test('IPv6: nibbles in reverse', async () => {
 test('by binding: an address of this host, one that is not, and one that no interface names', async () => {
   const sources = ['127.0.0.1', '127.77.0.9', '192.0.2.1'].map((address, i) => ({ name: `s${i}`, address }));
   const checks = new SourceChecks({
-    dns: { ptr: async () => null, addresses: async () => null },
-    rules: () => ({ egress: egress.parse({ sources }), ehloName: 'x' }),
+    dns: { ptr: async () => null, addresses: async () => null, spf: async () => null },
+    rules: () => ({ egress: egress.parse({ sources }), ehloName: 'x', domains: [] }),
     now: Date.now,
     changed() {},
   });

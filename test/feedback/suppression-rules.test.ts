@@ -4,6 +4,14 @@ import { configSchema } from '../../src/config/schema.ts';
 import { suppressionOrders } from '../../src/feedback/suppression-rules.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
+import {
+  counted,
+  countKey,
+  isCount,
+  MAX_COUNTED,
+  MAX_DETAIL_LENGTH,
+  type Suppression,
+} from '../../src/mail/suppression.ts';
 import type { ReplyClass, ReplyScope } from '../../src/mail/verdict.ts';
 
 const DAY = 86_400_000;
@@ -20,6 +28,7 @@ const bounced = (kind: ReplyClass, scope: ReplyScope = 'recipient'): Outcome => 
 
 function orders(outcome: Outcome, rules = rulesOf(), fields: Partial<AttemptResult> = {}) {
   const result = {
+    queueId: 'm1',
     reversePath: 'news@shop.test',
     groups: [{ seqs: [4], outcome }],
     recipients: [{ seq: 4, address: 'User@One.test', notify: 0 }],
@@ -86,4 +95,18 @@ test('rules are the operator’s: after_messages, within_ms and for_ms; 0 messag
     },
   ]);
   assert.deepEqual(orders(bounced('inactive_mailbox'), rules), []);
+});
+
+test('of a message so much is kept that the longest count that the config allows can be stored', () => {
+  const { mailbox_full } = rulesOf({ rules: { mailbox_full: { after_messages: MAX_COUNTED } } });
+  const order = { ...mailbox_full, tenant: '', target: 'a@one.test', scope: 'all', reason: 'mailbox_full' };
+  let there: Suppression[] = [];
+  for (let i = 1; i < MAX_COUNTED; i++) {
+    const about = countKey(`m${i}`, i);
+    const source = 'reply' as const;
+    const at = { createdAtMs: Date.UTC(2100, 0, 1) + i, expiresAtMs: null, source, detail: '' };
+    there = counted({ ...order, ...at, about, after: MAX_COUNTED, withinMs: DAY }, there);
+    assert.ok(there.every((one) => isCount(one) && one.detail.length <= MAX_DETAIL_LENGTH));
+  }
+  assert.throws(() => rulesOf({ rules: { mailbox_full: { after_messages: MAX_COUNTED + 1 } } }));
 });

@@ -79,6 +79,7 @@ const batch = fc.record({
           expiresAtMs: fc.option(fc.nat()),
           after: fc.nat(),
           withinMs: fc.nat(),
+          about: text,
         }),
         { minLength: 1, maxLength: 2 },
       ),
@@ -118,5 +119,12 @@ describe('batch wire', () => {
     };
     const given = { messages: [1, 2, 3], settlements: [1, 2, 3] } as unknown as CommitBatch;
     assert.deepEqual(decodeResult(encodeResult(result), given), result);
+  });
+
+  it('sends nothing of a commit that did all it was given', () => {
+    const result = { messages: ['committed' as const, 'committed' as const], settlements: [true] };
+    const given = { messages: [1, 2], settlements: [1] } as unknown as CommitBatch;
+    assert.equal(encodeResult(result), null);
+    assert.deepEqual(decodeResult(null, given), result);
   });
 });

@@ -126,6 +126,7 @@ async function start(t: TestContext) {
       place: { process: i, processes: 1 } as ProcessPlace,
       log: silentLog,
       begins() {},
+      saw() {},
       belongs() {},
       agenda,
     });
@@ -197,7 +198,12 @@ function world(limits: Limits, answer: (demand: LeaseDemand) => number = ({ want
   const share = leases.share.bind(leases);
   const begins = leases.begins.bind(leases);
   const keys = new LimitKeys(data, { table, now, share, full() {}, begins });
-  const [slotOf] = keys.take(0, { ask: [{ site: 'a', provider: '', source: '' }], free: [], sites: [] });
+  const [slotOf] = keys.take(0, {
+    ask: [{ site: 'a', provider: '', source: '' }],
+    free: [],
+    sites: [],
+    signs: [],
+  });
   const slot = new LimitSlot(table, slotOf?.slot ?? -1);
   const look = async (ms = 0): Promise<LeaseDemand[]> => {
     state.nowMs += ms;

@@ -15,7 +15,11 @@ export function documentedFields(): Map<string, Set<string>> {
     for (const type of types)
       fields.set(
         type,
-        new Set(['dropped', 'limit_changed'].includes(type) ? EVERYWHERE : [...EVERYWHERE, 'queue_id']),
+        new Set(
+          ['dropped', 'limit_changed', 'source_state'].includes(type)
+            ? EVERYWHERE
+            : [...EVERYWHERE, 'queue_id'],
+        ),
       );
     for (const line of lines) {
       const [, names, meaning = ''] = /^\| (`.*?) \| (.*) \|$/.exec(line) ?? [];

@@ -1,7 +1,7 @@
 /** Reading delivery events in tests: what became of whom. */
 import type { EventTail, LoggedEvent } from './event-tail.ts';
 
-const FINAL = new Set(['delivered', 'bounced', 'expired', 'suppressed', 'removed']);
+const FINAL = new Set(['delivered', 'bounced', 'expired', 'suppressed', 'discarded', 'removed']);
 
 export const isFinal = (event: LoggedEvent): boolean => FINAL.has(String(event.type));
 

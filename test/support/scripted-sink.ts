@@ -41,9 +41,9 @@ export interface SinkOptions {
   helo?: string;
   /** One more recipient gets 452 4.5.3. */
   maxRecipients?: number;
-  /** After so many messages the connection ends: 'close' right after the 250, '421' at the next MAIL. */
+  /** After so many messages the connection ends: 'close' right after the 250, '421' at the next MAIL, 'drop' there without a reply. */
   maxMessages?: number;
-  atMaxMessages?: 'close' | '421';
+  atMaxMessages?: 'close' | '421' | 'drop';
   /** That reply to MAIL as written; one that is no 421 leaves the connection open. */
   tooManyReply?: string;
   /** Reply to a RCPT whose domain is not that of the first of the transaction. */
@@ -399,7 +399,9 @@ class SinkConnection {
     if (this.#sink.options.auth !== undefined && !this.#authenticated)
       return this.#violation('530 5.7.0 authenticate first');
     const limit = this.#sink.options.maxMessages;
-    if (limit !== undefined && this.#accepted >= limit && this.#sink.options.atMaxMessages === '421')
+    const isFull = limit !== undefined && this.#accepted >= limit;
+    if (isFull && this.#sink.options.atMaxMessages === 'drop') return this.#hangUp();
+    if (isFull && this.#sink.options.atMaxMessages === '421')
       return this.#tooMany(this.#sink.options.tooManyReply ?? '421 4.7.0 enough for this connection');
     const fault = this.#fault(path[1] as string, 'mail');
     if (fault !== null && !this.#positive(fault)) return this.#fail(fault, 'MAIL');
@@ -520,12 +522,16 @@ class SinkConnection {
     this.#dataFault = null;
     this.#positiveReply(fault, '250 2.0.0 accepted');
     const limit = this.#sink.options.maxMessages;
-    const full = limit !== undefined && this.#accepted >= limit && this.#sink.options.atMaxMessages !== '421';
-    if (fault?.what === 'shut' || full) {
-      this.#mode = 'deaf';
-      this.socket.end();
-    }
+    const { atMaxMessages = 'close' } = this.#sink.options;
+    const full = limit !== undefined && this.#accepted >= limit && atMaxMessages === 'close';
+    if (fault?.what === 'shut' || full) this.#hangUp();
     this.#sink.changed();
+  }
+
+  /** What was said before still arrives. */
+  #hangUp(): void {
+    this.#mode = 'deaf';
+    this.socket.end();
   }
 
   /** What the address asks for at this stage, if anything. */

@@ -84,12 +84,21 @@ test('every field of every event is documented, and stands in the lines of a rel
     shown.set(String(event.type), fields);
   }
   // What a poison message is held for is seen in poison.test.ts, what a full disk drops in report/events.test.ts, who is
-  // suppressed in suppression.test.ts, which limits change in learned-limits.test.ts, which rule knew a reply in replies.test.ts,
+  // suppressed in suppression.test.ts, what rules discard and hold in routing.test.ts, which limits change in learned-limits.test.ts, which rule knew a reply in replies.test.ts,
   // what comes back in bounces.test.ts.
   const missing = [...documentedFields()]
     .filter(
       ([type]) =>
-        !['held', 'dropped', 'suppressed', 'limit_changed', 'async_bounced', 'complained'].includes(type),
+        ![
+          'held',
+          'dropped',
+          'suppressed',
+          'discarded',
+          'limit_changed',
+          'source_state',
+          'async_bounced',
+          'complained',
+        ].includes(type),
     )
     .flatMap(([type, names]) =>
       [...names]

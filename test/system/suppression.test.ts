@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fate } from '../support/fates.ts';
+import { fate, isFinal } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
@@ -15,6 +15,7 @@ before(async () => {
   sink = await ScriptedSink.start({ keepContent: false });
   relay = await RelayFixture.start({
     accept_processes: 2,
+    attributes: { trusted_networks: ['127.0.0.1/32'] },
     suppression: { filter_bits_per_entry: 32 },
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
   });
@@ -120,6 +121,56 @@ test('a host that knows no such user puts it on the list; one that blocks us, or
   await command('remove', 'nobody@six.test', 'killed@six.test');
 });
 
+test('an entry for a class or a list holds back only such mail, by campaign or List-Id', async () => {
+  const to = 'some@eight.test';
+  const said = await command('add', to, '--scope', 'bulk');
+  assert.match(said, /^some@eight\.test {2}for bulk {2}operator/);
+  await command('add', to, '--scope', 'list:Spring');
+  await command('add', 'eight.test', '--scope', 'list:<News.Shop.test>');
+  const sent = async (fields: string, type: string): Promise<void> => {
+    const id = await deposit(to, { content: `${fields}Subject: x\r\n\r\nx\r\n` });
+    const event = await relay.events.one(`fate of ${id}`, (one) => one.queue_id === id && isFinal(one));
+    assert.equal(event.type, type, fields);
+  };
+  await sent('', 'delivered');
+  await sent('X-ProtoRelay-Class: bulk\r\n', 'suppressed');
+  await sent('X-ProtoRelay-Class: urgent\r\n', 'delivered');
+  await sent('X-ProtoRelay-Campaign: SPRING\r\n', 'suppressed');
+  await sent('X-ProtoRelay-Campaign: autumn\r\n', 'delivered');
+  await sent('List-Id: The news\r\n <news.shop.test>\r\n', 'suppressed');
+  await sent('List-Id: <other.shop.test>\r\n', 'delivered');
+  const { checked } = JSON.parse(await command('check', to, '--json'));
+  assert.equal(checked[0].suppressed, false, 'it gets other mail');
+  assert.deepEqual(checked[0].entries.map((one: { scope: string }) => one.scope).sort(), [
+    'bulk',
+    'list:news.shop.test',
+    'list:spring',
+  ]);
+  assert.match(await command('export'), /\r\nsome@eight\.test,,list:spring,operator,/);
+  await command('remove', to, '--scope', 'bulk');
+  await sent('X-ProtoRelay-Class: bulk\r\n', 'delivered');
+  await command('remove', to, 'eight.test');
+  await sent('X-ProtoRelay-Campaign: spring\r\n', 'delivered');
+});
+
+test('full mailboxes are counted over the processes, and a kill neither loses nor adds one', async () => {
+  const to = 'full@nine.test';
+  const isOn = async (): Promise<boolean> =>
+    JSON.parse(await command('check', to, '--json')).checked[0].suppressed;
+  sink.options.faults = { rcpt: '=552 5.2.2 Mailbox is full' };
+  for (let message = 1; message <= 5; message++) {
+    assert.equal(await isOn(), false);
+    const id = await deposit(to, { rcptParameters: ' NOTIFY=NEVER' });
+    await relay.events.one(`bounce of ${id}`, (one) => one.queue_id === id && one.type === 'bounced');
+    if (message % 2 === 1) continue;
+    await relay.kill();
+    await relay.start();
+  }
+  assert.equal(await isOn(), true);
+  sink.options.faults = {};
+  await command('remove', to);
+});
+
 test('with at_rcpt refuse the client hears of it; who is not on the list, and reports, are taken', async () => {
   relay.configure({ suppression: { at_rcpt: 'refuse' } });
   await relay.reload();
@@ -163,8 +214,8 @@ test('the list outlives a restart, the filter with it; without that file the lis
   await command('add', 'stopped@five.test', '--for', '1d');
   const exported = await command('export', '--reason', 'unsubscribe');
   assert.equal(exported.split('\r\n').length, 3002);
-  assert.match(exported, /^address,tenant,reason,source,detail,created_at,ends_at\r\n/);
-  assert.match(exported, /u1@many\.test,,unsubscribe,import,"said ""no""",20/);
+  assert.match(exported, /^address,tenant,scope,reason,source,detail,created_at,ends_at\r\n/);
+  assert.match(exported, /u1@many\.test,,all,unsubscribe,import,"said ""no""",20/);
   await relay.start();
   await deposit(['stopped@five.test', 'u7@many.test', 'free@five.test']);
   await fate(relay.events, 'stopped@five.test', 'suppressed');

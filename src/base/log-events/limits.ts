@@ -12,6 +12,8 @@ export const LIMIT_EVENTS = {
     'value',
     'site',
     'messages_per_s',
+    'max_connections?',
+    'messages_per_connection?',
     'ends_at?',
     'reply',
   ),

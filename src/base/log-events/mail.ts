@@ -346,6 +346,13 @@ export const MAIL_EVENTS = {
     'queue_id',
     'line',
   ),
+  'mail.discarded': event(
+    'info',
+    'With `log.mail`: a rule of `egress.routing` discarded a recipient, so nothing was sent.',
+    '',
+    'queue_id',
+    'line',
+  ),
   'mail.removed': event('info', 'With `log.mail`: an operator deleted a recipient.', '', 'queue_id', 'line'),
   'mail.held': event('info', 'With `log.mail`: the relay set an entry aside.', '', 'queue_id', 'line'),
   'mail.not_logged': event(

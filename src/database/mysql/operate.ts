@@ -2,6 +2,7 @@
 import type { Connection } from 'mariadb';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
+import { HELD_BY_RULE, MAX_RELEASED } from '../../mail/rule-hold.ts';
 import type { OperateAction, Selection } from '../database.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Removals } from '../removals.ts';
@@ -18,7 +19,8 @@ import { BY_KEY, type MailFacts } from './sql.ts';
 const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
   flush: 'due_at = ?',
   hold: `state = 'HELD', due_at = NULLIF(?, ?), reason = IF(reason = '${UNREAD}', '${HELD_UNREAD}', reason)`,
-  release: "state = 'PENDING', due_at = ?, deaths = 0",
+  release: `state = 'PENDING', due_at = ?, deaths = 0,
+    operator_text = IF(reason = '${HELD_BY_RULE}', LEFT(TRIM(TRAILING ', ' FROM CONCAT(detail, ', ', operator_text)), ${MAX_RELEASED}), operator_text)`,
 };
 
 export interface SliceOf {

@@ -32,7 +32,8 @@ const NAME_TABLE = `INSERT IGNORE INTO relay_state (name, value)
   VALUES ('suppression_epoch', FLOOR(1 + RAND() * 4503599627370495))`;
 
 /** Whether the question changes rows, and so needs a transaction. */
-export const changesSuppressions = ({ op }: SuppressionAsk): boolean => op === 'put' || op === 'remove';
+export const changesSuppressions = ({ op }: SuppressionAsk): boolean =>
+  op === 'put' || op === 'learn' || op === 'remove';
 
 export async function answerSuppression(
   connection: Connection,
@@ -50,6 +51,9 @@ export async function answerSuppression(
       return findSuppressions(connection, ask.pairs);
     case 'put':
       return putSuppressions(connection, ask.entries, ask.replace, notes);
+    case 'learn':
+      await orderSuppressions(connection, [ask.order], notes);
+      return null;
     case 'remove':
       return remove(connection, ask.keys);
     case 'list':
@@ -74,7 +78,11 @@ async function putSuppressions(
   notes: SuppressionNotes | null,
 ): Promise<SuppressionAnswers['put']> {
   const version = await nextVersion(connection);
-  const there = new Map((await findSuppressions(connection, entries)).map((one) => [keyOf(one), one]));
+  // What the filter does not know is new, or was written on another node a moment ago: then it is replaced, if it is to be.
+  const isKnown = ({ tenant, target }: Suppression): boolean =>
+    notes?.mayHold(suppressionHash(tenant, target)) ?? true;
+  const known = replace ? entries.filter(isKnown) : entries;
+  const there = new Map((await findSuppressions(connection, known)).map((one) => [keyOf(one), one]));
   return write(connection, entries, { replace, notes, version, there });
 }
 

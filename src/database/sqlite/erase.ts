@@ -2,6 +2,7 @@
  * Deletes mails with all their rows and content, and gathers the objects that may have lost their last mail by that.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { execute } from '../../base/sqlite-execute.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 
 /** What must be known of a mail to delete it. */
@@ -63,12 +64,12 @@ export class MailEraser {
   }
 
   erase(mail: MailFacts): void {
-    this.#outbox.run(mail.id);
-    this.#recipients.run(mail.id);
-    if (mail.attachments > 0) this.#attachments.run(mail.id);
-    if (mail.headers > 0) this.#headers.run(mail.id);
+    execute(this.#outbox, mail.id);
+    execute(this.#recipients, mail.id);
+    if (mail.attachments > 0) execute(this.#attachments, mail.id);
+    if (mail.headers > 0) execute(this.#headers, mail.id);
     this.#storage.erase(contentRef(mail));
-    this.#mail.run(mail.id);
+    execute(this.#mail, mail.id);
     if (mail.object !== null) this.#objects.add(mail.object);
     this.#erased++;
   }

@@ -1,6 +1,7 @@
 /** Inserts the rows of new messages. Every recipient must stand in exactly one outbox row, or the message is refused. */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
+import { execute } from '../../base/sqlite-execute.ts';
 import type { Recipient } from '../../mail/envelope.ts';
 import type { Attachment } from '../../mail/message.ts';
 import type { ContentRef } from '../../storage/storage.ts';
@@ -44,7 +45,8 @@ export class MessageInserter {
   insert(entry: CommitMessage, ref: ContentRef, nowMs: number, leaseUntilMs: number): void {
     const { message, plan } = entry;
     const attachments = message.attachments ?? [];
-    this.#mail.run(
+    execute(
+      this.#mail,
       ...mailValues(message),
       ref.object === '' ? null : ref.object,
       ref.offset,
@@ -56,10 +58,10 @@ export class MessageInserter {
     this.#insertOutbox(entry, nowMs, leaseUntilMs);
     for (let seq = 0; seq < attachments.length; seq++) {
       const { name, type, sizeBytes, offset } = attachments[seq] as Attachment;
-      this.#attachment.run(message.queueId, seq, name, type, sizeBytes, offset);
+      execute(this.#attachment, message.queueId, seq, name, type, sizeBytes, offset);
     }
     message.headers?.forEach(({ name, value }, seq) => {
-      this.#header.run(message.queueId, seq, name, value);
+      execute(this.#header, message.queueId, seq, name, value);
     });
   }
 
@@ -71,11 +73,11 @@ export class MessageInserter {
         const { address, domain, class: kind, notify, orcpt } = recipients[i] as Recipient;
         values.push(queueId, i, address, domain, kind, notify, orcpt ?? null);
       }
-      this.#recipients.run(...values);
+      execute(this.#recipients, ...values);
     }
     for (; seq < recipients.length; seq++) {
       const { address, domain, class: kind, notify, orcpt } = recipients[seq] as Recipient;
-      this.#recipient.run(queueId, seq, address, domain, kind, notify, orcpt ?? null);
+      execute(this.#recipient, queueId, seq, address, domain, kind, notify, orcpt ?? null);
     }
   }
 
@@ -84,7 +86,8 @@ export class MessageInserter {
     for (const { destination, state, seqs } of plan) {
       planned += seqs.length;
       const sending = state === 'SENDING';
-      this.#outbox.run(
+      execute(
+        this.#outbox,
         message.queueId,
         destination,
         state,

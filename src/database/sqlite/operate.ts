@@ -4,6 +4,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { steadyMs } from '../../base/steady.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import { type ActionName, type Move, nameOf } from '../../mail/operator-action.ts';
+import { HELD_BY_RULE, MAX_RELEASED } from '../../mail/rule-hold.ts';
 import { meansRecipients } from '../../mail/selection.ts';
 import type { Band } from '../bands.ts';
 import type { OperateAction, Selection } from '../database.ts';
@@ -29,7 +30,8 @@ import { Mover } from './move.ts';
 const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
   flush: 'due_at = ?',
   hold: `state = 'HELD', due_at = nullif(?, ?), reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason)`,
-  release: "state = 'PENDING', due_at = ?, deaths = 0",
+  release: `state = 'PENDING', due_at = ?, deaths = 0,
+    operator_text = iif(reason = '${HELD_BY_RULE}', substr(trim(detail || ', ' || operator_text, ', '), 1, ${MAX_RELEASED}), operator_text)`,
 };
 
 interface Said {

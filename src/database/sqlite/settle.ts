@@ -9,18 +9,38 @@ import { runsOf } from '../seq-runs.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 import { SqliteSuppressions } from './suppressions.ts';
 
-/** A row and its mail. */
+/** A row that is being sent, and its mail. */
 interface RowFacts extends MailFacts {
-  fence: number;
-  state: string;
   waiting: number;
   bounced: number;
   openRows: number;
   dead: number;
 }
 
-const ROW = `SELECT ${MAIL_FACTS}, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead
-  FROM mail_outbox o JOIN mails m ON m.id = o.mail_id`;
+/** Read as an array, because an object made of a row costs as much as the rest of the statement, for every message. */
+const ROW = `SELECT m.size_bytes, m.object, m.content_at, m.content_parts, m.attachments, m.headers, o.waiting, o.bounced,
+    m.open_rows, m.dead
+  FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
+  WHERE o.mail_id = ? AND o.destination = ? AND o.fence = ? AND o.state = 'SENDING'`;
+type RowValues = [number, string | null, number, number, number, number, number, number, number, number];
+
+function rowFacts(id: string, values: RowValues): RowFacts {
+  const [sizeBytes, object, contentAt, contentParts, attachments, headers, waiting, bounced, openRows, dead] =
+    values;
+  return {
+    id,
+    sizeBytes,
+    object,
+    contentAt,
+    contentParts,
+    attachments,
+    headers,
+    waiting,
+    bounced,
+    openRows,
+    dead,
+  };
+}
 
 export class Settler {
   readonly #eraser: MailEraser;
@@ -48,7 +68,8 @@ export class Settler {
     this.#claimed = db.prepare(
       "SELECT 1 FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING' AND lease_owner <> ? LIMIT 1",
     );
-    this.#row = db.prepare(`${ROW} WHERE o.mail_id = ? AND o.destination = ?`);
+    this.#row = db.prepare(ROW);
+    this.#row.setReturnArrays(true);
     this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
     this.#recipients = db.prepare(
       `UPDATE mail_recipients SET status = ?, reason = ?, detail = ?
@@ -64,8 +85,10 @@ export class Settler {
 
   /** @returns false when the row is not ours to settle any more. */
   settle(settlement: Settlement, nowMs: number): boolean {
-    const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
-    if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
+    const { queueId, destination, fence } = settlement;
+    const values = this.#row.get(queueId, destination, fence) as unknown as RowValues | undefined;
+    if (values === undefined) return false;
+    const row = rowFacts(queueId, values);
     for (const order of settlement.suppressed ?? []) this.suppressions.order(order);
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (

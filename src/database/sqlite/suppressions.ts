@@ -17,12 +17,14 @@ import type { SuppressionNotes } from '../database.ts';
 
 const COLUMNS = `tenant, target, scope, reason, source, detail, created_at AS createdAtMs, expires_at AS expiresAtMs`;
 
-const INSERT = `INSERT INTO suppressions (hash, tenant, target, scope, reason, source, detail, created_at, expires_at)
+const INSERT = `INSERT INTO suppressions (hash, target, tenant, scope, reason, source, detail, created_at, expires_at)
   VALUES`;
-const ROW = '(?, ?, ?, ?, ?, ?, ?, ?, ?)';
-/** Values in a row, and rows of one statement. */
-const INSERTED = 9;
+/** What entries of one file mostly have in common is bound once for all rows of a statement. */
+const COMMON = '?1, ?2, ?3, ?4, ?5, ?6, ?7';
+const COMMON_VALUES = 7;
 const ROWS_AT_ONCE = 64;
+/** So many kinds of entries are gathered side by side. */
+const MAX_KINDS = 64;
 
 type Found = Suppression & { id: number };
 
@@ -39,8 +41,8 @@ export class SqliteSuppressions {
     this.#db = db;
     this.#notes = notes;
     this.#find = db.prepare(`SELECT id, ${COLUMNS} FROM suppressions WHERE hash = ?`);
-    this.#insert = db.prepare(`${INSERT} ${ROW}`);
-    this.#insertMany = db.prepare(`${INSERT} ${new Array(ROWS_AT_ONCE).fill(ROW).join(', ')}`);
+    this.#insert = db.prepare(`${INSERT} ${rowsOf(1)}`);
+    this.#insertMany = db.prepare(`${INSERT} ${rowsOf(ROWS_AT_ONCE)}`);
     this.#update = db.prepare(
       'UPDATE suppressions SET reason = ?, source = ?, detail = ?, created_at = ?, expires_at = ? WHERE id = ?',
     );
@@ -61,6 +63,9 @@ export class SqliteSuppressions {
         );
       case 'put':
         return this.#transaction(() => this.#putAll(ask.entries, ask.replace));
+      case 'learn':
+        this.#transaction(() => this.order(ask.order));
+        return null;
       case 'remove':
         return this.#transaction(() => ask.keys.reduce((sum, key) => sum + this.#remove(key), 0));
       case 'list':
@@ -78,43 +83,49 @@ export class SqliteSuppressions {
     }
   }
 
-  /**
-   * In the order of the index: each of its pages is then written once. Rows that are surely new go in by many at a time, which
-   * costs less than half.
-   */
+  /** Rows that are surely new go in by many at a time, which costs less than half. */
   #putAll(entries: readonly Suppression[], replace: boolean): SuppressionAnswers['put'] {
     const sum = { added: 0, changed: 0 };
-    const hashes = new Float64Array(entries.length);
-    entries.forEach(({ tenant, target }, i) => {
-      hashes[i] = suppressionHash(tenant, target);
-    });
-    const order = Uint32Array.from(entries, (_, i) => i);
-    if (entries.length > ROWS_AT_ONCE) order.sort((a, b) => (hashes[a] as number) - (hashes[b] as number));
-    let values: (string | number | null)[] = [];
-    for (const i of order) {
-      const entry = entries[i] as Suppression;
-      const hash = hashes[i] as number;
+    const kinds = new Map<string, Values>();
+    for (const entry of entries) {
+      const hash = suppressionHash(entry.tenant, entry.target);
       if (this.#notes === null || this.#notes.mayHold(hash)) {
-        this.#insertAll(values);
-        values = [];
-        const done = this.put(entry, replace);
+        // What it may be the same as is in the table before it is looked for.
+        this.#insertKinds(kinds);
+        const done = this.put(entry, replace, hash);
         if (done !== null) sum[done]++;
         continue;
       }
       this.#notes.add(hash);
       sum.added++;
-      const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = entry;
-      values.push(hash, tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
-      if (values.length < ROWS_AT_ONCE * INSERTED) continue;
-      this.#insertMany.run(...values);
-      values = [];
+      this.#gather(kinds, entry, hash);
     }
-    this.#insertAll(values);
+    this.#insertKinds(kinds);
     return sum;
   }
 
-  #insertAll(values: readonly (string | number | null)[]): void {
-    for (let at = 0; at < values.length; at += INSERTED) this.#insert.run(...values.slice(at, at + INSERTED));
+  #gather(kinds: Map<string, Values>, entry: Suppression, hash: number): void {
+    const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = entry;
+    const kind = `${tenant}\0${scope}\0${reason}\0${source}\0${detail}\0${createdAtMs}\0${expiresAtMs}`;
+    let values = kinds.get(kind);
+    if (values === undefined) {
+      if (kinds.size === MAX_KINDS) this.#insertKinds(kinds);
+      values = commonValues(entry);
+      kinds.set(kind, values);
+    }
+    values.push(hash, target);
+    if (values.length < COMMON_VALUES + 2 * ROWS_AT_ONCE) return;
+    this.#insertMany.run(...values);
+    values.length = COMMON_VALUES;
+  }
+
+  #insertKinds(kinds: Map<string, Values>): void {
+    for (const values of kinds.values()) {
+      const common = values.slice(0, COMMON_VALUES);
+      for (let at = COMMON_VALUES; at < values.length; at += 2)
+        this.#insert.run(...common, values[at] as number, values[at + 1] as string);
+    }
+    kinds.clear();
   }
 
   /** Writes what a bounce calls for. Within a transaction of the caller's. */
@@ -124,15 +135,18 @@ export class SqliteSuppressions {
   }
 
   /** Within a transaction of the caller's. @returns null: a stronger entry is there already. */
-  put(entry: Suppression, replace: boolean): 'added' | 'changed' | null {
+  put(
+    entry: Suppression,
+    replace: boolean,
+    hash = suppressionHash(entry.tenant, entry.target),
+  ): 'added' | 'changed' | null {
     const { tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs } = entry;
-    const hash = suppressionHash(tenant, target);
     // What the filter does not know is not in the table either, which saves the search for it.
     const isNew = this.#notes !== null && !this.#notes.mayHold(hash);
     const there = isNew ? undefined : this.#all(tenant, target, hash).find((one) => one.scope === scope);
     if (there === undefined) {
       this.#notes?.add(hash);
-      this.#insert.run(hash, tenant, target, scope, reason, source, detail, createdAtMs, expiresAtMs);
+      this.#insert.run(...commonValues(entry), hash, target);
       return 'added';
     }
     if (!replace && !holdsLonger(entry, there)) return null;
@@ -193,3 +207,21 @@ export class SqliteSuppressions {
     }
   }
 }
+
+type Values = (string | number | null)[];
+
+const commonValues = (entry: Suppression): Values => [
+  entry.tenant,
+  entry.scope,
+  entry.reason,
+  entry.source,
+  entry.detail,
+  entry.createdAtMs,
+  entry.expiresAtMs,
+];
+
+const rowsOf = (count: number): string =>
+  Array.from({ length: count }, (_, i) => {
+    const at = COMMON_VALUES + 2 * i;
+    return `(?${at + 1}, ?${at + 2}, ${COMMON})`;
+  }).join(', ');

@@ -8,6 +8,7 @@ import { MAX_RETURNS, mayReconnect } from './moves.ts';
 import type { ClientSession } from './session.ts';
 import type { Fault, Transaction } from './state.ts';
 import { brokeOff } from './tls.ts';
+import { hungUp, saidUsedUp } from './used-up.ts';
 
 /** Faults of a host, after which another one may be asked. */
 const BY_HOST: ReadonlySet<string> = new Set(['peer_4xx', 'connection_lost', 'timeout']);
@@ -25,11 +26,17 @@ export function abandon(
   const { attempt } = transaction;
   if (at === 'envelope' && isOfConnection(session, transaction, fault)) {
     fault.ofConnection = true;
+    if (transaction.replies === 0) hungUp(session, fault);
+    if (fault.verdict !== undefined) saidUsedUp(session, fault.verdict, fault.reply);
     giveBack(session, transaction, fault);
     return;
   }
   const { verdict } = fault;
-  if (verdict?.move === 'reconnect_now' && at !== 'unknown' && mayReconnect(session, attempt, verdict)) {
+  if (
+    verdict?.move === 'reconnect_now' &&
+    at !== 'unknown' &&
+    mayReconnect(session, attempt, verdict, fault.reply)
+  ) {
     fault.ofConnection = true;
     putBack(transaction);
     goOn(session, attempt);

@@ -9,6 +9,7 @@ import type { Attempt } from '../attempt.ts';
 import { deferred, replyLine, waiting } from '../outcome.ts';
 import type { ClientSession } from './session.ts';
 import type { Transaction } from './state.ts';
+import { saidUsedUp } from './used-up.ts';
 
 /** An attempt that was put back this often is deferred instead. */
 export const MAX_RETURNS = 4;
@@ -31,8 +32,8 @@ export function refuse(
   positions: readonly number[],
   outcome: Outcome,
 ): void {
-  const verdict = outcome.kind === 'deferred' ? outcome.verdict : undefined;
-  if (verdict?.move === 'reconnect_now' && mayReconnect(session, attempt, verdict)) {
+  const { verdict, reply = null } = outcome.kind === 'deferred' ? outcome : {};
+  if (verdict?.move === 'reconnect_now' && mayReconnect(session, attempt, verdict, reply)) {
     attempt.todo.push(...positions);
     return;
   }
@@ -55,12 +56,14 @@ export function refuseMany(
   const isUsedUp = verdict.move === 'reconnect_now';
   if (accepted.length > 0) {
     // It goes forward, so that no bound is needed.
-    if (isUsedUp) session.retiring = true;
-    else if (saysTooMany(reply)) session.owner.recipientLimit = accepted.length;
+    if (isUsedUp) {
+      session.retiring = true;
+      saidUsedUp(session, verdict, reply);
+    } else if (saysTooMany(reply)) session.owner.recipientLimit = accepted.length;
     attempt.todo.push(...positions);
     return;
   }
-  if (isUsedUp && mayReconnect(session, attempt, verdict)) {
+  if (isUsedUp && mayReconnect(session, attempt, verdict, reply)) {
     attempt.todo.push(...positions);
     return;
   }
@@ -96,13 +99,19 @@ function split({ owner }: ClientSession, attempt: Attempt, positions: readonly n
  * Whether the attempt may go on at once on a new connection. Only a connection that served before can be used up; one in
  * the clear, because TLS failed, is given up for one with TLS, once. The session then takes no more work.
  */
-export function mayReconnect(session: ClientSession, attempt: Attempt, { class: kind }: Verdict): boolean {
-  const wantsTls = kind === 'tls_required' && !session.secure;
+export function mayReconnect(
+  session: ClientSession,
+  attempt: Attempt,
+  verdict: Verdict,
+  reply: PeerReply | null,
+): boolean {
+  const wantsTls = verdict.class === 'tls_required' && !session.secure;
   const may = wantsTls
     ? session.fellBack && attempt.returns === 0
     : session.proven && session.transactions > 1 && attempt.returns < MAX_RETURNS;
   if (!may) return false;
   if (wantsTls) session.owner.tls.broken.delete(session.host);
+  saidUsedUp(session, verdict, reply);
   attempt.returns++;
   session.retiring = true;
   return true;

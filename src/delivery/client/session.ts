@@ -15,6 +15,7 @@ import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { type Asked, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
+import type { HostMode } from '../security/host-mode.ts';
 import { abandon, giveBack } from './abandon.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOurs } from './blame.ts';
@@ -37,15 +38,17 @@ import {
 } from './state.ts';
 import { lostSecured, notSecured, notStarted, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 import { ClientTranscript, type DialogReader } from './transcript.ts';
+import { hungUp, type UsedUp } from './used-up.ts';
 
 /** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
 
 export class ClientSession {
   readonly id: number;
-  readonly host: Host;
+  /** As the route of the present owner has it. */
+  host: Host;
   readonly port: ClientPort;
-  readonly owner: SessionOwner;
+  owner: SessionOwner;
   /** null for most: the log has transcripts of no session. */
   readonly transcript: ClientTranscript | null;
   readonly hop: Peer;
@@ -58,6 +61,8 @@ export class ClientSession {
   offered: Capabilities = HELO_CAPABILITIES;
   /** null when the connection is in the clear. */
   tls: TlsUse | null = null;
+  /** What was asked of the last TLS handshake; null: there was none. */
+  securedAs: HostMode | null = null;
   /** Number of transactions begun, for the limit of messages per connection. */
   transactions = 0;
   /** Whether TLS keeps anybody between the peer and us from reading along. */
@@ -74,8 +79,13 @@ export class ClientSession {
   needsReset = false;
   /** A MAIL was accepted, so the peer does serve us. */
   proven = false;
-  /** Whether a message was accepted. */
-  delivers = false;
+  /** Number of messages accepted, and when the last one was. */
+  accepted = 0;
+  acceptedAtMs = 0;
+  /** The peer takes no more messages on this connection; null: it does, as far as we know. */
+  usedUp: UsedUp | null = null;
+  /** It became ready for mail. */
+  served = false;
   /** The peer writes lines that belong to no reply. So nothing is sent behind a content: its 250 could not be told apart. */
   wordy = false;
   /** The loop turn in which the command was written that the next reply answers: a line in the same turn cannot answer it. */
@@ -189,10 +199,15 @@ export class ClientSession {
     return this.owner.classify(reply);
   }
 
+  /** Whether a message was accepted. */
+  get delivers(): boolean {
+    return this.accepted > 0;
+  }
+
   /** Notes that the host accepted a message. */
-  worksNow(): void {
-    this.delivers = true;
-    this.owner.works(this);
+  took(): void {
+    this.acceptedAtMs = this.owner.now();
+    if (this.accepted++ === 0) this.owner.works(this);
   }
 
   /**
@@ -294,6 +309,7 @@ export class ClientSession {
         detail,
       });
     } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
+      if (this.state.phase === 'idle') hungUp(this, null);
       this.#end(null);
     } else {
       this.fail({
@@ -307,7 +323,14 @@ export class ClientSession {
   /** Greeting, EHLO, TLS and AUTH are done. */
   established(): void {
     this.connectMs = this.owner.now() - this.startedAtMs;
+    this.served = true;
     this.owner.established(this);
+  }
+
+  /** Without work, it goes over to another domain of its site, whose policies it meets (security/shared-session.ts). */
+  moveTo(owner: SessionOwner, host: Host): void {
+    this.owner = owner;
+    this.host = host;
   }
 
   /** Looks for work and begins it. */
@@ -381,6 +404,7 @@ export class ClientSession {
         break;
       }
     }
+    if (state.phase === 'idle') hungUp(this, fault);
     this.owner.ended(this, state.phase === 'idle' ? null : fault);
   }
 

@@ -9,17 +9,13 @@ import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import { replyLine } from '../outcome.ts';
 import { daneText } from '../security/dane.ts';
-import type { TlsMode } from '../security/tls-policy.ts';
+import { type HostMode, modeFor } from '../security/host-mode.ts';
 import { proceed, sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
 import { type Fault, GREETING, SECURING, STARTTLS } from './state.ts';
 
 /** The TLS mode for this host. */
-function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
-  if (host.dane !== undefined) return 'dane';
-  const { mode, own } = owner.tls.policy;
-  return host.verify === true && !own ? 'verify' : mode;
-}
+const modeOf = ({ host, owner }: ClientSession): HostMode => modeFor(host, owner.tls.policy);
 
 /** Whether mail may go in the clear to a host with which TLS failed. */
 function mayBePlain({ owner }: ClientSession): boolean {
@@ -81,6 +77,7 @@ export function secure(session: ClientSession): void {
   const name =
     policy.serverName ?? (isIP(host.name) === 0 && host.name.startsWith('[') ? host.address : host.name);
   session.state = SECURING;
+  session.securedAs = modeOf(session);
   if (host.dane !== undefined && host.dane.usable.length > 0) {
     // No TLS session is resumed here, because the records may have changed.
     port.secure(session.id, slot, TLS_VERIFY.dane, host.dane.base, '', daneText(host.dane));

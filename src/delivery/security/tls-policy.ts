@@ -2,7 +2,7 @@
 import { domainKey } from '../../base/domain.ts';
 import type { Config } from '../../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
-import { hopOfKey, viaKey } from '../../mail/operator-keys.ts';
+import { hopOfKey, isRuleHopKey, ruleHopKey, viaKey } from '../../mail/operator-keys.ts';
 
 type NextHop = NonNullable<Config['delivery']['smarthost']>;
 export type TlsMode = Config['delivery']['tls']['mode'];
@@ -30,8 +30,18 @@ export function reroutedHop({ smarthost, routes }: Config['delivery'], key: stri
   return [...(smarthost === undefined ? [] : [smarthost]), ...Object.values(routes)].find(same) ?? named;
 }
 
-/** The destination's own rules win over those of its next hop, and these over the general ones. */
-export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolicy {
+/** The next hop that a rule of `egress.routing` has under this key; undefined when none has. */
+export function ruleHop(egress: Config['egress'], key: string): NextHop | undefined {
+  if (!isRuleHopKey(key)) return undefined;
+  return egress.routing.find(({ next_hop: hop }) => hop !== undefined && ruleHopKey(hop) === key)?.next_hop;
+}
+
+/**
+ * The destination's own rules win over those of its next hop, and these over the general ones.
+ * @param ruled the next hop that a rule of `egress.routing` has under this key.
+ */
+export function tlsPolicyOf(delivery: Config['delivery'], key: string, ruled?: NextHop): TlsPolicy {
+  if (ruled !== undefined) return policyBy(delivery, ruled, undefined);
   const destination = domainKey(key);
   const { tls, routes, smarthost } = delivery;
   const reported = domainOfReport(destination);
@@ -46,13 +56,19 @@ export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolic
     destination !== SMARTHOST && Object.hasOwn(tls.destinations, destination)
       ? tls.destinations[destination]
       : undefined;
-  return {
-    mode: own?.mode ?? hop?.tls?.mode ?? tls.mode,
-    implicit: hop?.tls?.implicit ?? false,
-    serverName: hop?.tls?.server_name,
-    own: own !== undefined,
-  };
+  return policyBy(delivery, hop, own);
 }
+
+const policyBy = (
+  { tls }: Config['delivery'],
+  hop: NextHop | undefined,
+  own: Config['delivery']['tls']['destinations'][string] | undefined,
+): TlsPolicy => ({
+  mode: own?.mode ?? hop?.tls?.mode ?? tls.mode,
+  implicit: hop?.tls?.implicit ?? false,
+  serverName: hop?.tls?.server_name,
+  own: own !== undefined,
+});
 
 const STRICTER: Readonly<Record<TlsMode, number>> = { none: 0, opportunistic: 1, required: 2, verify: 3 };
 

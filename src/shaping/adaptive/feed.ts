@@ -56,6 +56,8 @@ export class AdaptiveFeed {
   }
 
   #one(result: AttemptResult, nowMs: number): void {
+    const { site, source = '' } = result;
+    if (site === undefined) return;
     let [isAnswered, isAccepted] = [false, false];
     let refused: Refused | null = null;
     for (const { outcome } of result.groups) {
@@ -66,8 +68,6 @@ export class AdaptiveFeed {
       }
     }
     if (!isAnswered) return;
-    const { site, source = '' } = result;
-    if (site === undefined) return;
     const { transferMs, connectMs } = result.times;
     const sentMs = nowMs - Math.ceil(transferMs > 0 ? transferMs : connectMs);
     if (refused !== null)
