@@ -3,7 +3,6 @@
  * the keeper.
  */
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError, startFault } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR } from '../base/exit-codes.ts';
