@@ -22,6 +22,7 @@ import { addStatus } from './cli/status.ts';
 import { addSuppression } from './cli/suppression.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
+import { addTokens } from './cli/token.ts';
 import { addUser } from './cli/user.ts';
 import { addWarmUp } from './cli/warmup.ts';
 import { versionPage } from './version.ts';
@@ -45,6 +46,7 @@ const GROUPS = [
   addWarmUp,
   addLint,
   addTls,
+  addTokens,
   addDkim,
 ];
 /** The command line: parses it, does what it says, and keeps the exit code. */

@@ -26,7 +26,9 @@ import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
 import { openBook } from './relay/suspension-book.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
+import { forkPlane } from './supervisor/fork-plane.ts';
 import type { FromProcess } from './supervisor/messages.ts';
+import { PlaneKeeper } from './supervisor/plane-keeper.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
 import { ServiceManager } from './supervisor/service-manager.ts';
 import { buildInfo, version } from './version.ts';
@@ -172,7 +174,8 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const startedAtMs = timeOfDayMs(steadyMs());
   const controlPath = join(config.data_dir, 'control.sock');
-  const lifecycle = new Lifecycle(relay, {
+  const plane = keepPlane(config, log);
+  const lifecycle = new Lifecycle(withPlane(relay, plane), {
     log,
     graceMs: () => config.shutdown_grace_ms,
     load: () => loadAgain(configPath),
@@ -180,7 +183,10 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
       config = next;
       log.setLevel(next.log.level);
     },
-    reopenLog: () => log.reopen(),
+    reopenLog: () => {
+      log.reopen();
+      plane.reopenLog();
+    },
     tell: (state) => serviceManager.tell(state),
     now: steadyMs,
   });
@@ -201,6 +207,12 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     }),
     log,
   });
+  await plane.start().catch(async (error: unknown) => {
+    await control.close();
+    await relay.stop();
+    lock.release();
+    throw error;
+  });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);
   serviceManager.tell('ready');
@@ -213,6 +225,33 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   log.close();
   lock.release();
   process.exit(code);
+}
+
+function keepPlane(config: Config, log: PinoLog): PlaneKeeper {
+  return new PlaneKeeper(config, {
+    log,
+    fork: forkPlane,
+    now: steadyMs,
+    setTimer(ms, fire) {
+      const timer = setTimeout(fire, ms);
+      return { cancel: () => clearTimeout(timer) };
+    },
+  });
+}
+
+/** The relay's life with that of the HTTP plane, which answers until the relay is stopped. */
+function withPlane(relay: Drainable, plane: PlaneKeeper): Drainable {
+  return {
+    drain: () => relay.drain(),
+    stop: async () => {
+      await Promise.all([relay.stop(), plane.stop()]);
+    },
+    reload: async (next) => {
+      const reloaded = await relay.reload(next);
+      return { ...reloaded, problems: [...(reloaded.problems ?? []), ...(await plane.reload(next))] };
+    },
+    reopenLog: () => relay.reopenLog(),
+  };
 }
 
 /** The only relay process is this one: when it crashes, it is for whoever started it to start it again. */

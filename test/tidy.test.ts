@@ -49,6 +49,7 @@ const ROOTS = [
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',
+  'src/supervisor/plane-process.ts',
   'src/persistence/queue-thread.ts',
   'src/persistence/worker.ts',
   'src/auth/worker.ts',
@@ -408,6 +409,9 @@ const TIME_OF_DAY = new Set([
   'src/suspensions/rule-files.ts',
   'src/tls/tls-contexts.ts',
   'src/cli/suppression.ts',
+  // Tokens have an end.
+  'src/cli/token.ts',
+  'src/supervisor/plane-process.ts',
   'src/relay/suppression-list.ts',
   'src/relay/reports.ts',
   'src/relay/suppression.ts',

@@ -1,8 +1,10 @@
 /** Opens what `protorelay user` changes: the file or the table of a backend, in SQLite or on a server. */
+
+import { readIfThere } from '../base/changed-file.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
 import { schemeOf } from './hashes.ts';
-import { changeUser, parseUserFile, readUserFile } from './user-file.ts';
+import { changeUser, parseUserFile } from './user-file.ts';
 import { usersServer } from './user-server.ts';
 import { ServerStore, type UserServerAccess } from './user-server-store.ts';
 import type { ListedUser, UserStore } from './user-store.ts';
@@ -51,7 +53,7 @@ class FileStore implements UserStore {
   }
 
   async list(): Promise<ListedUser[]> {
-    const { users } = parseUserFile(readUserFile(this.path));
+    const { users } = parseUserFile(readIfThere(this.path));
     return [...users]
       .map(([username, { hash, rules }]) => ({ username, scheme: schemeOf(hash) ?? '', rules }))
       .sort((a, b) => (a.username < b.username ? -1 : 1));

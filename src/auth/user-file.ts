@@ -4,22 +4,7 @@
  *
  *   alice:$argon2id$v=19$m=19456,t=2,p=1$…$… senders=alice@example.com,@example.org messages_per_day=500
  */
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  fchmodSync,
-  fsyncSync,
-  openSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname } from 'node:path';
-import { RelayError } from '../base/errors.ts';
-import { makeFolder } from '../base/make-folder.ts';
-import { readRegularText } from '../base/regular-file.ts';
+import { changeFile } from '../base/changed-file.ts';
 import { isHash } from './hashes.ts';
 import { type GivenRules, readRules } from './rules.ts';
 
@@ -85,67 +70,19 @@ function parseLine(line: string, name: string): Account | string {
   return typeof rules === 'string' ? `of ${name}: ${rules}` : { hash, rules };
 }
 
-/** @throws Error of the file system. A missing file is an empty one. */
-export function readUserFile(path: string): string {
-  try {
-    return readRegularText(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw error;
-  }
-}
-
 /**
  * Changes the line of one user: `line` is called with what stands after the name now (null: there is no such user) and
- * returns what shall stand there (null: the line is deleted). The file is the old one or the new one, never half of it.
+ * returns what shall stand there (null: the line is deleted).
  * @throws RelayError when another command is changing the file; Error of the file system.
  */
 export function changeUser(path: string, name: string, line: (rest: string | null) => string | null): void {
-  makeFolderOf(path);
-  const made = `${path}.new`;
-  const fd = openNew(made, path);
-  try {
-    const lines = readUserFile(path).split('\n');
+  changeFile(path, (text) => {
+    const lines = text.split('\n');
     if (lines.at(-1) === '') lines.pop();
     const at = lines.findIndex((one) => nameOf(one) === name);
     const next = line(at < 0 ? null : (lines[at] as string).trim().slice(name.length + 1));
     if (at >= 0) lines.splice(at, 1, ...(next === null ? [] : [`${name}:${next}`]));
     else if (next !== null) lines.push(`${name}:${next}`);
-    writeFileSync(fd, lines.map((one) => `${one}\n`).join(''));
-    fchmodSync(fd, existsSync(path) ? statSync(path).mode & 0o777 : 0o600);
-    giveToOwner(made, path);
-    fsyncSync(fd);
-    renameSync(made, path);
-  } catch (error) {
-    rmSync(made, { force: true });
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Makes the new file. It cannot be made twice, which keeps two commands from undoing each other's work. */
-function openNew(made: string, path: string): number {
-  try {
-    return openSync(made, 'wx', 0o600);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    throw new RelayError(
-      'database_busy',
-      `another command is changing ${path}; when there is none, remove ${made} that it left behind`,
-    );
-  }
-}
-
-/** Users may be added before the relay has ever run, and so before its data folder is there. */
-export function makeFolderOf(path: string): void {
-  const folder = dirname(path);
-  if (makeFolder(folder, 0o700)) giveToOwner(folder, folder);
-}
-
-/** The relay must be able to read what root wrote: `made` gets the owner of `path`, or of its folder where that is new. */
-export function giveToOwner(made: string, path: string): void {
-  if (process.getuid?.() !== 0) return;
-  const { uid, gid } = statSync(made === path || !existsSync(path) ? dirname(path) : path);
-  chownSync(made, uid, gid);
+    return lines.map((one) => `${one}\n`).join('');
+  });
 }

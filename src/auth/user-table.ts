@@ -1,10 +1,11 @@
 /** The table of users in SQLite: what `protorelay user` writes and the database backend reads. */
 import { existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
+import { giveToOwner, makeFolderOf } from '../base/changed-file.ts';
 import { makePrivateFile } from '../base/private-file.ts';
 import { isHash } from './hashes.ts';
 import { readRules } from './rules.ts';
-import { type Account, giveToOwner, makeFolderOf } from './user-file.ts';
+import type { Account } from './user-file.ts';
 
 export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
   username TEXT PRIMARY KEY,

@@ -22,6 +22,7 @@ type Row = readonly [is: keyof FieldValues, means: string];
 
 export const LOG_FIELDS = {
   action: ['text', 'what the operator asked for'],
+  address: ['text', 'where the HTTP plane listens, as a URL'],
   addresses: ['list', 'where the relay listens: `host` and `port`, or `path`'],
   advice: ['text', 'what follows, or what to do'],
   answer: ['text', 'what a list answered'],

@@ -1,5 +1,6 @@
 /** Generates docs/log.md from the tables of events and fields. */
 import type { EventRow, LogLevel } from './log-events/event.ts';
+import { HTTP_EVENTS } from './log-events/http.ts';
 import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
@@ -27,6 +28,7 @@ const ROOMS = [
   ['Limits that are learned, and those of warm-ups and rules', LIMIT_EVENTS],
   ['Return paths', RETURN_PATH_EVENTS],
   ['What the relay stands on', SERVER_EVENTS],
+  ['The HTTP plane', HTTP_EVENTS],
 ] as const;
 
 export function logPage(): string {

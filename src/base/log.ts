@@ -3,6 +3,7 @@
  * compiler refuses one that does not, another level, and a field it does not have. `base/pino-log.ts` implements it.
  */
 import type { LogLevel } from './log-events/event.ts';
+import { HTTP_EVENTS } from './log-events/http.ts';
 import { LIMIT_EVENTS } from './log-events/limits.ts';
 import { MAIL_EVENTS } from './log-events/mail.ts';
 import { PROCESS_EVENTS } from './log-events/process.ts';
@@ -18,6 +19,7 @@ export const LOG_EVENTS = {
   ...LIMIT_EVENTS,
   ...RETURN_PATH_EVENTS,
   ...SERVER_EVENTS,
+  ...HTTP_EVENTS,
 };
 
 export type LogEvent = keyof typeof LOG_EVENTS;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
+import { looseTimeIn } from '../base/time-text.ts';
 import { dataDirOf } from '../config/load.ts';
 import { addressOf, destinationOf, EVENT_TYPES, eventTypeOf, wholeNumber } from './arguments.ts';
 import { type CommandLine, noteBelow } from './command-line.ts';
@@ -77,10 +78,7 @@ export function pointInTime(text: string): string {
 
 /** A time without a zone is one of this machine's. NaN: it is none, or none that a file can have in its name. */
 function parseTime(text: string): number {
-  const isTime = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)?)?$/i.test(
-    text,
-  );
-  const ms = isTime ? Date.parse(text) : Number.NaN;
+  const ms = looseTimeIn(text);
   return ms >= 0 && ms < Date.UTC(9999, 11, 31) ? ms : Number.NaN;
 }
 

@@ -1,4 +1,5 @@
 /** Opens the queue for the command line: through the running relay, or where a stopped one left it. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
@@ -103,9 +104,16 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
     return { reader, client: null, rules: () => stoppedRules(config), close: () => void servers.close() };
   }
   const { openStoppedQueue } = await import('../persistence/stopped-queue.ts');
-  const { processConfig, queueProcesses } = await import('../supervisor/process-config.ts');
+  const { processConfig, queueFile, queueProcesses } = await import('../supervisor/process-config.ts');
   const { MergedQueue } = await import('../control/merged-queue.ts');
-  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
+  const configs = queueProcesses(config).map((process) => processConfig(config, process, 1));
+  const files = configs.map(queueFile);
+  if (files.every((file) => file !== null && !existsSync(file)))
+    throw new RelayError(
+      'database_unavailable',
+      `there is no queue (${files[0]}): start the relay first, or name its config with -c`,
+    );
+  const queues = configs.map(openStoppedQueue);
   const close = (): void => {
     for (const queue of queues) void queue.close();
   };

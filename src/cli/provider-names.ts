@@ -1,8 +1,10 @@
 /** Names of providers as rules for replies and the shaping data have them: either is understood where the other is meant. */
-import type { ReplyClassifier } from '../feedback/classifier.ts';
+import { ReplyClassifier } from '../feedback/classifier.ts';
+import { compileRules } from '../feedback/compiled-rules.ts';
+import { readRulesTexts } from '../feedback/rules-text.ts';
 import { Providers } from '../shaping/providers.ts';
 import type { Provider } from '../shaping/shaping-data.ts';
-import { loadShaping, SHIPPED_SHAPING } from '../shaping/shaping-file.ts';
+import { type LoadedShaping, loadShaping, SHIPPED_SHAPING } from '../shaping/shaping-file.ts';
 
 export class ProviderNames {
   readonly #classifier: ReplyClassifier;
@@ -23,4 +25,27 @@ export class ProviderNames {
     const ofHost = this.#providers.ofHost(host.toLowerCase().replace(/\.$/, ''))?.name ?? '';
     return this.#classifier.providerFor(this.#classifier.knows(named) ? named : ofHost, host);
   }
+}
+
+/**
+ * Hosts of a provider which the rules for replies have with another one, though they know that name: a reply of theirs would be
+ * read by the rules of the other one where a host is all that is known.
+ * @param file `replies.file`; '' for none.
+ */
+export function disagreements({ data, placeOfMatch }: LoadedShaping, file: string): string[] {
+  const classifier = new ReplyClassifier(compileRules(readRulesTexts(file)));
+  return data.providers.flatMap(({ name, match }) =>
+    classifier.knows(name)
+      ? (['mx_suffix', 'mx_exact'] as const).flatMap((list) =>
+          match[list].flatMap((host) => {
+            const other = classifier.providerOf(host);
+            if (other === '' || other === name) return [];
+            const place = placeOfMatch(name, list, host);
+            return [
+              `${place?.file}:${place?.line}: providers.${name}.match.${list}: ${host} is a host of ${other} in the rules for replies`,
+            ];
+          }),
+        )
+      : [],
+  );
 }

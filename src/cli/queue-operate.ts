@@ -74,7 +74,10 @@ export async function operateQueue(
         err.write(`protorelay: ${about}; nothing was done: give --yes\n`);
         return EXIT.usage;
       }
-      if (!(await output.ask(`${about}. Go on? [y/N] `))) return EXIT.ok;
+      if (!(await output.ask(`${about}. Go on? [y/N] `))) {
+        err.write('nothing was done\n');
+        return EXIT.ok;
+      }
     }
   }
   return new Operation(source, source.client, action, output).run(selection, options.json);

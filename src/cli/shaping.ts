@@ -5,17 +5,19 @@ import { printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import { nearest } from '../config/shape.ts';
 import { settingsOf } from '../shaping/adaptive/settings.ts';
-import type { LoadedShaping } from '../shaping/shaping-file.ts';
+import type { LoadedShaping, Origin } from '../shaping/shaping-file.ts';
 import type { CommandLine } from './command-line.ts';
 import { columns } from './format.ts';
 import { learnedLimitLines, learnedLimitsBySite, type ShownLearnedLimit } from './learned-limits-shown.ts';
 import { learnedBySite, learnedLines, type ShownLearned } from './learned-shown.ts';
+import { disagreements } from './provider-names.ts';
 import { replayCommand } from './shaping-replay.ts';
 import { suggestCommand } from './shaping-suggest.ts';
 
 const CHECK_HELP = `
 Says what is wrong with config/shaping.json and shaping.overrides_file, with file and line: names and numbers that are none,
-names that two providers claim, names that an earlier rule takes. Exit codes: 0 they are good, 78 they are not.`;
+names that two providers claim, names that an earlier rule takes, sources and pools that egress does not have; and where the rules
+for replies have a host with another provider. Exit codes: 0 they are good, 78 they are not.`;
 
 export function addShaping(program: Command, line: CommandLine): void {
   const shaping = program.command('shaping').description('limits at providers').helpCommand(false);
@@ -27,16 +29,21 @@ export function addShaping(program: Command, line: CommandLine): void {
     .addHelpText('after', CHECK_HELP)
     .action(async ({ overrides, json }: { overrides?: string; json: boolean }) => {
       const { readShaping } = await import('../shaping/shaping-file.ts');
-      const { shaping: files } = configFor(['shaping'], line.configPath());
+      const {
+        shaping: files,
+        egress,
+        replies,
+      } = configFor(['shaping', 'egress', 'replies'], line.configPath());
       const checked = { ...files, overrides_file: overrides ?? files.overrides_file };
       const problems: string[] = [];
-      readShaping(checked, problems);
+      const loaded = readShaping(checked, problems, egress);
+      const differ = loaded === null ? [] : disagreements(loaded, replies.file);
       const names = [checked.file, checked.overrides_file].filter((name) => name !== '');
       const verdict = `${names.join(', ')}: ${problems.length === 0 ? 'good' : `${problems.length} wrong`}`;
       line.out.write(
         json
-          ? `${printableJson(JSON.stringify({ files: names, problems }, null, 2))}\n`
-          : printableLines(`${[...problems, verdict].join('\n')}\n`),
+          ? `${printableJson(JSON.stringify({ files: names, problems, differ }, null, 2))}\n`
+          : printableLines(`${[...problems, ...differ, verdict].join('\n')}\n`),
       );
       if (problems.length > 0) line.endsWith(EXIT.config);
     });
@@ -48,8 +55,8 @@ export function addShaping(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action(async (provider: string | undefined, { json }: { json: boolean }) => {
       const { loadShaping } = await import('../shaping/shaping-file.ts');
-      const config = configFor(['shaping', 'adaptive'], line.configPath());
-      const loaded = loadShaping(config.shaping);
+      const config = configFor(['shaping', 'adaptive', 'egress'], line.configPath());
+      const loaded = loadShaping(config.shaping, config.egress);
       const learned = learnedBySite(
         dataDirOf(line.configPath()),
         settingsOf(() => config.adaptive),
@@ -96,15 +103,18 @@ interface ShownProvider {
   mx_exact: readonly string[];
   domain: readonly string[];
   limits: ShownLimit[];
+  /** What sources have of their own. */
+  sources: { source: string; limits: ShownLimit[] }[];
 }
 
 type Shown = ShownProvider & { learned: ShownLearned[]; learned_limits: ShownLearnedLimit[] };
 
 /** @param isNamed false: a site of which something was learned, and that has the limits of all. */
 function providerAnswer({ data, originOf }: LoadedShaping, name: string, isNamed: boolean): ShownProvider {
-  if (!isNamed) return { provider: name, mx_suffix: [], mx_exact: [], domain: [], limits: [] };
+  if (!isNamed) return { provider: name, mx_suffix: [], mx_exact: [], domain: [], limits: [], sources: [] };
   const provider = data.providers.find((one) => one.name === name);
   const { limits, total } = provider ?? data;
+  const of = provider === undefined ? '' : name;
   const all = [
     ...Object.entries(limits),
     ...Object.entries(total).map(([limit, value]) => [`total_${limit}`, value] as const),
@@ -115,32 +125,43 @@ function providerAnswer({ data, originOf }: LoadedShaping, name: string, isNamed
     mx_suffix,
     mx_exact,
     domain,
-    limits: all.map(([limit, value]) => {
-      const origin = originOf(provider === undefined ? '' : name, limit);
-      return {
-        limit,
-        value,
-        file: origin?.place.file ?? '',
-        line: origin?.place.line ?? 0,
-        source: origin?.source || null,
-        as_of: origin?.asOf || null,
-      };
-    }),
+    limits: all.map(([limit, value]) => shown(limit, value, originOf(of, limit))),
+    sources: [...((provider ?? data).sources ?? [])].map(([source, values]) => ({
+      source,
+      limits: Object.entries(values).flatMap(([limit, value]) => {
+        const origin = originOf(of, limit, source);
+        const isOwn = origin?.place !== originOf(of, limit)?.place;
+        return isOwn ? [shown(limit, value, origin)] : [];
+      }),
+    })),
   };
 }
 
+const shown = (limit: string, value: unknown, origin: Origin | null): ShownLimit => ({
+  limit,
+  value,
+  file: origin?.place.file ?? '',
+  line: origin?.place.line ?? 0,
+  source: origin?.source || null,
+  as_of: origin?.asOf || null,
+});
+
 function textOf(shown: readonly Shown[]): string {
   return shown
-    .map(({ provider, mx_suffix, mx_exact, domain, limits, learned, learned_limits }) => {
+    .map(({ provider, mx_suffix, mx_exact, domain, limits, sources, learned, learned_limits }) => {
       const lists = { 'MX below': mx_suffix, MX: mx_exact, domains: domain };
       const who = Object.entries(lists).flatMap(([title, names]) =>
         names.length === 0 ? [] : [`  ${title} ${names.join(', ')}`],
       );
-      const rows = limits.map(({ limit, value, file, line, source, as_of }) => [
-        `  ${limit}`,
+      const row = ({ limit, value, file, line, source, as_of }: ShownLimit, from: string): string[] => [
+        `  ${limit}${from}`,
         typeof value === 'object' ? JSON.stringify(value) : String(value),
         `${file}:${line}${source === null ? '' : ` (${source}, ${as_of})`}`,
-      ]);
+      ];
+      const ofSources = sources.flatMap(({ source, limits: own }) =>
+        own.map((one) => row(one, ` from ${source === '' ? 'the default source' : source}`)),
+      );
+      const rows = [...limits.map((one) => row(one, '')), ...ofSources];
       const told = [...learnedLines(learned), ...learnedLimitLines(learned_limits)];
       const lines = told.map((one) => `${one}\n`);
       return `${[provider, ...who].join('\n')}\n${columns(rows)}${lines.join('')}`;

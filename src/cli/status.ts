@@ -124,9 +124,9 @@ function mailLines({ counts, scheduler }: HostStatus, nowMs: number): string {
 function reloadLine({ reload }: HostStatus, nowMs: number): string {
   if (reload === null) return '';
   const ago = `${duration(nowMs - reload.atMs)} ago`;
-  if (reload.problems.length > 0)
-    return `Reload      refused ${ago}: ${reload.problems.map(plain).join('; ')}\n`;
   const restart =
     reload.needsRestart.length === 0 ? '' : `; a restart is needed for ${reload.needsRestart.join(', ')}`;
+  if (reload.problems.length > 0)
+    return `Reload      refused ${ago}: ${reload.problems.map(plain).join('; ')}${restart}\n`;
   return `Reload      ${ago}${restart}\n`;
 }

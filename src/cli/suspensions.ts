@@ -5,6 +5,7 @@ import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
+import { timeIn } from '../base/time-text.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import { suspensionAnswer } from '../control/suspension-answer.ts';
 import type { SuspensionBook } from '../control/target.ts';
@@ -87,9 +88,7 @@ const selectorOptions = (command: Command, all: string): Command =>
     .option('--all', all, false);
 
 function timeOf(text: string): number {
-  const ms = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(?:Z|[+-]\d\d:\d\d)$/.test(text)
-    ? Date.parse(text)
-    : Number.NaN;
+  const ms = timeIn(text);
   if (Number.isNaN(ms))
     throw new InvalidArgumentError('It is a time with its zone, as 2026-03-01T12:00:00Z.');
   if (ms <= Date.now()) throw new InvalidArgumentError('It is over already.');

@@ -27,8 +27,9 @@ export function checkAttributes(config: Config, problem: Say, warning: Say): voi
     if (names.indexOf(name) < i)
       problem(['tenants', i, 'name'], `is the name of tenants[${names.indexOf(name)}] too`);
   const listeners = config.listeners.map((one) => listenerName(one).toLowerCase());
-  for (const [i, { match, set }] of config.attributes.rules.entries()) {
+  for (const [i, { match, set, strangers }] of config.attributes.rules.entries()) {
     const path = ['attributes', 'rules', i];
+    checkStrangers(config, match, strangers, path, problem, warning);
     if (Object.values(set).every((value) => value === undefined)) problem([...path, 'set'], 'sets nothing');
     if (set.tenant !== undefined && names.length > 0 && !names.includes(set.tenant))
       problem([...path, 'set', 'tenant'], `"${set.tenant}" is none of tenants`);
@@ -38,6 +39,32 @@ export function checkAttributes(config: Config, problem: Say, warning: Say): voi
         problem([...path, 'match', 'listener'], `no listener is named "${pattern}"`);
     }
   }
+}
+
+type Match = Config['attributes']['rules'][number]['match'];
+
+/** A rule by domain alone holds for clients that are believed, unless it says otherwise. */
+function checkStrangers(
+  { attributes: { trust_authenticated, trusted_networks }, listeners }: Config,
+  { user, listener, sender_domain: sender, from_domain: from }: Match,
+  strangers: boolean,
+  path: (string | number)[],
+  problem: Say,
+  warning: Say,
+): void {
+  const byDomain = user === undefined && listener === undefined && (sender ?? from) !== undefined;
+  if (strangers && !byDomain)
+    problem([...path, 'strangers'], 'has no effect: the rule is not by sender_domain or from_domain alone');
+  else if (strangers) warning([...path, 'strangers'], 'gives what it sets to anybody who writes the domain');
+  const believesNobody =
+    !trust_authenticated &&
+    trusted_networks.length === 0 &&
+    listeners.every(({ path: unix }) => unix === undefined);
+  if (byDomain && !strangers && believesNobody)
+    warning(
+      path,
+      'holds for no mail: a rule by domain is for clients that attributes.trust_authenticated or trusted_networks believe',
+    );
 }
 
 const PLACES = ['{tenant}', '{campaign}', '{class}'];

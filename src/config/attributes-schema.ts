@@ -24,6 +24,7 @@ const rule = z.strictObject({
     pool: value.optional().describe('Egress pool.'),
     deadline_ms: z.int().min(1000).max(365 * 86_400_000).optional().describe('Deadline, from when the message came.'),
   }).describe('The attributes it gives.'),
+  strangers: z.boolean().default(false).describe('true: a rule by domain, without user or listener, holds for mail of any client. Else for mail of those whose header fields are believed: anybody can write any domain.'),
   override: z.boolean().default(false).describe('true: what it sets holds also where a header field of a trusted client says something else.'),
 });
 

@@ -275,6 +275,11 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     replies: { ...replies, file: replies.file && below(replies.file) },
     return_path: { ...config.return_path, secrets_file: secretsFile && below(secretsFile) },
+    http: {
+      ...config.http,
+      tls: withFiles(config.http.tls, below),
+      tokens_file: below(config.http.tokens_file),
+    },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

@@ -5,6 +5,7 @@ import { checkAttributes } from './attributes-rules.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkEgress } from './egress-rules.ts';
+import { checkHttp } from './http-rules.ts';
 import { checkLimits } from './limit-rules.ts';
 import { listenerName } from './listener-name.ts';
 import { networkFault } from './networks.ts';
@@ -53,6 +54,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     () => checkTlsReports(config, problem),
     () => checkSigning(config, problem, warning),
     () => checkReturnPath(config, problem, warning),
+    () => checkHttp(config, problem, warning),
     ...checkLimits(config, isSet, problem, warning),
     () => checkAckMode(config, warning),
   ];

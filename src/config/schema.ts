@@ -11,6 +11,7 @@ import { auth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { egress } from './egress-schema.ts';
+import { http } from './http-schema.ts';
 import { hostName, nextHop, tlsMode } from './next-hop-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { returnPath } from './return-path-schema.ts';
@@ -295,6 +296,7 @@ const schema = {
   policy: policySchema.prefault({}),
   dkim: dkim.prefault({}),
   return_path: returnPath.prefault({}),
+  http: http.prefault({}),
   shaping: shaping.prefault({}),
   adaptive: adaptive.prefault({}),
   rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),

@@ -1,6 +1,7 @@
 /** Lines of a CSV file as entries of the suppression list. */
 import type { CsvRecord } from '../base/csv.ts';
 import { printable } from '../base/printable.ts';
+import { timeIn } from '../base/time-text.ts';
 import { isAttributeText } from '../mail/attributes.ts';
 import {
   MAX_DETAIL_LENGTH,
@@ -21,7 +22,6 @@ export interface LineDefaults {
 }
 
 const REASON = /^[a-z][a-z0-9_]{0,63}$/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)$/;
 /** What other senders call these columns. */
 const ALIASES: Readonly<Record<string, string>> = {
   email: 'address',
@@ -88,8 +88,8 @@ export class SuppressionLines {
     if (scope === null) return `${quoted(named)} is no scope`;
     const created = fields[places.created_at] ?? '';
     const ends = fields[places.ends_at] ?? '';
-    const createdAtMs = created === '' ? nowMs : timeOf(created);
-    const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeOf(ends);
+    const createdAtMs = created === '' ? nowMs : timeIn(created);
+    const expiresAtMs = ends === '' ? (durationMs === null ? null : nowMs + durationMs) : timeIn(ends);
     if (Number.isNaN(createdAtMs)) return `${quoted(created)} is no time`;
     if (Number.isNaN(expiresAtMs)) return `${quoted(ends)} is no time`;
     const source = fields[places.source] ?? '';
@@ -132,8 +132,6 @@ function reasonOf(text: string): string | null {
   const reason = text.trim().toLowerCase().replace(/[ -]/g, '_');
   return reason === '' || REASON.test(reason) ? reason : null;
 }
-
-const timeOf = (text: string): number => (TIME.test(text) ? Date.parse(text) : Number.NaN);
 
 const sourceOf = (text: string): SuppressionSource =>
   SUPPRESSION_SOURCES.find((source) => source === text) ?? 'import';

@@ -36,8 +36,8 @@ export class RelayExplain {
     this.#setup = setup;
     this.#explaining = new Explaining({
       keys: shaping.keys,
-      originOf: (provider, limit) => {
-        const place = shaping.loaded.originOf(provider, limit)?.place;
+      originOf: (provider, limit, source) => {
+        const place = shaping.loaded.originOf(provider, limit, source)?.place;
         return place === undefined ? '' : `${place.file}:${place.line}`;
       },
       says: (by, source, site, limit) => learning.says(by, source, site, limit),
@@ -125,7 +125,7 @@ function noSource(
 
 /** The same without a relay: what config and data say; nothing is used, and all sources are there. */
 export function explainStopped(config: Config, asked: AskedEntry): Explained {
-  const loaded = loadShaping(config.shaping);
+  const loaded = loadShaping(config.shaping, config.egress);
   const keys = new LimitKeys(loaded.data, {
     table: new SharedArrayBuffer(0),
     now: steadyMs,

@@ -61,7 +61,7 @@ export class RelayShaping {
     const { config, place, agenda } = setup;
     this.#setup = setup;
     this.#path = join(config.data_dir, FILE);
-    this.loaded = loadShaping(config.shaping);
+    this.loaded = loadShaping(config.shaping, config.egress);
     this.#overflow = new Overflow(config);
     this.#leases = agenda === null ? null : this.#openLeases(agenda);
     const part = { part: 1 / place.processes, connections: null, isLease: false };
@@ -101,7 +101,7 @@ export class RelayShaping {
   /** Reads the data anew. @returns what is wrong with them; then the old ones hold. */
   reconfigure(config: Config): string[] {
     try {
-      this.loaded = loadShaping(config.shaping);
+      this.loaded = loadShaping(config.shaping, config.egress);
     } catch (error) {
       return (error as Error).message.split('\n');
     }

@@ -98,10 +98,11 @@ export class EventLog {
     }
     if (!this.#told) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
-    const persistMs = Math.max(0, this.#now() - receivedAtMs);
+    const nowMs = this.#now();
+    const persistMs = Math.max(0, nowMs - receivedAtMs);
     const { sender, address, helo } = this.#lasting;
     this.#tell(
-      `{"type":"accepted${this.#stamp()}${queueId}","sender":${sender.of(envelope.reversePath)}` +
+      `{"type":"accepted${this.#stamp(nowMs)}${queueId}","sender":${sender.of(envelope.reversePath)}` +
         `${said(message.messageId, client.user, envelope.envid)}${attributes(message.attributes)},"recipients":${envelope.recipients.length}` +
         `,"size_bytes":${sizeBytes},"client_address":${address.of(client.address)}` +
         (client.port ? `,"client_port":${client.port}` : '') +
@@ -208,8 +209,7 @@ export class EventLog {
   }
 
   /** What every line about mail has between its type and the value of queue_id. */
-  #stamp(): string {
-    const now = this.#now();
+  #stamp(now = this.#now()): string {
     if (now === this.#timeMs) return this.#stamped;
     const second = Math.floor(now / 1000);
     if (second !== this.#second) {

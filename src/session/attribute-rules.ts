@@ -23,12 +23,16 @@ interface Rule {
   listener: Test;
   senderDomain: Test;
   fromDomain: Test;
+  /** Only for clients that are believed. */
+  ofTrusted: boolean;
   set: Given;
   override: boolean;
 }
 
 /** What rules know of a message. */
 export interface RuleFacts {
+  /** Whether what its client says is believed. */
+  trusted: boolean;
   user: string | undefined;
   listener: string;
   senderDomain: string;
@@ -68,11 +72,12 @@ export class AttributeRules {
     this.looksAlways = [...this.names].some((name) => !name.startsWith(OUR_PREFIX));
     this.#trustsUsers = trust_authenticated;
     this.#trusted = new NetworkSet(trusted_networks);
-    this.#rules = rules.map(({ match, set, override }) => ({
+    this.#rules = rules.map(({ match, set, override, strangers }) => ({
       user: testOf(match.user),
       listener: testOf(match.listener),
       senderDomain: testOf(match.sender_domain, domainPattern),
       fromDomain: testOf(match.from_domain, domainPattern),
+      ofTrusted: isByDomainAlone(match) && !strangers,
       set: set as Given,
       override,
     }));
@@ -109,6 +114,12 @@ export class AttributeRules {
   }
 }
 
+type Match = Config['attributes']['rules'][number]['match'];
+
+/** Whether the match rests on a domain, which anybody can write. */
+const isByDomainAlone = ({ user, listener, sender_domain: sender, from_domain: from }: Match): boolean =>
+  user === undefined && listener === undefined && (sender !== undefined || from !== undefined);
+
 /** null: everything fits. */
 function testOf(
   written: string | string[] | undefined,
@@ -121,7 +132,8 @@ function testOf(
   return (text) => literals.has(text.toLowerCase()) || globs.some((fits) => fits(text));
 }
 
-const matches = (rule: Rule, { user, listener, senderDomain, fromDomain }: RuleFacts): boolean =>
+const matches = (rule: Rule, { trusted, user, listener, senderDomain, fromDomain }: RuleFacts): boolean =>
+  (trusted || !rule.ofTrusted) &&
   (rule.user === null || (user !== undefined && rule.user(user))) &&
   (rule.listener === null || rule.listener(listener)) &&
   (rule.senderDomain === null || rule.senderDomain(senderDomain)) &&

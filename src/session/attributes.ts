@@ -4,6 +4,7 @@
  */
 import { domainOf } from '../base/domain.ts';
 import { isOfSystem, RelayError } from '../base/errors.ts';
+import { timeIn } from '../base/time-text.ts';
 import {
   type Attributes,
   isAttributeText,
@@ -44,11 +45,12 @@ export function takeAttributes(
   submission: Submission,
 ): Attributes | undefined | Reply {
   const { content, user, address, listener, reversePath, nowMs } = submission;
+  const trusted = (): boolean => rules.trusts(user !== undefined, address);
   let said = NONE;
   if (rules.looksAlways || arena.marked(content)) {
     const fields = fieldsOf(rules, arena, content);
     if (fields instanceof Reply) return fields;
-    if (fields.length > 0 && rules.trusts(user !== undefined, address)) {
+    if (fields.length > 0 && trusted()) {
       const read = attributesOf(fields, rules, nowMs);
       if (typeof read === 'string') return REPLY.bad_attribute.with(read);
       said = read;
@@ -58,7 +60,8 @@ export function takeAttributes(
   const attributes = { ...said };
   const fromDomain = (): string => fromDomainIn(arena, content);
   const senderDomain = domainOf(reversePath);
-  if (rules.anyRule) rules.complete(attributes, { user, listener, senderDomain, fromDomain }, nowMs);
+  if (rules.anyRule)
+    rules.complete(attributes, { trusted: trusted(), user, listener, senderDomain, fromDomain }, nowMs);
   const { tenant } = attributes;
   if (tenant !== undefined && !rules.isTenant(tenant)) return REPLY.unknown_tenant.with(tenant);
   return Object.keys(attributes).length === 0 ? undefined : attributes;
@@ -158,6 +161,5 @@ const UNIT_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 function deadlineOf(text: string, nowMs: number): number {
   const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
   if (count !== undefined) return nowMs + Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS];
-  const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/i.test(text);
-  return isTime ? Date.parse(text) : Number.NaN;
+  return timeIn(text);
 }

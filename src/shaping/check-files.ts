@@ -5,9 +5,9 @@ import { checkShapingConfig } from './check-config.ts';
 import { readShaping } from './shaping-file.ts';
 
 export function checkShapingFiles(config: Config, problem: Say): void {
-  const { shaping } = config;
+  const { shaping, egress } = config;
   const problems: string[] = [];
-  const loaded = readShaping(shaping, problems);
+  const loaded = readShaping(shaping, problems, egress);
   for (const one of problems) {
     const isOwn = shaping.overrides_file !== '' && one.startsWith(`${shaping.overrides_file}:`);
     problem(['shaping', isOwn ? 'overrides_file' : 'file'], one);

@@ -18,7 +18,7 @@ export interface Said {
 export interface ExplainingPorts {
   keys: Pick<LimitKeys, 'standing'>;
   /** File and line of a limit of the data; '' where it has none. */
-  originOf(provider: string, limit: string): string;
+  originOf(provider: string, limit: string, source: string): string;
   /** Who set what is not of the data. */
   says(by: string, source: string, site: string, limit: string): Said;
   gatesAt(site: string): { gate: Gate; setBy: string; sinceMs: number | null }[];
@@ -153,7 +153,7 @@ export class Explaining {
   #said({ site, provider, source }: LimitKey, by: string, name: string): Said {
     if (by !== DATA) return this.#ports.says(by, source ?? '', site, name);
     const limit = source === null ? `total_${name}` : name;
-    return { setBy: this.#ports.originOf(provider, limit), sinceMs: null, counts: null };
+    return { setBy: this.#ports.originOf(provider, limit, source ?? ''), sinceMs: null, counts: null };
   }
 }
 

@@ -5,9 +5,9 @@
  */
 import { type LimitKey, type LimitNews, limitKeyText, type SlotOf } from './limit-key.ts';
 import { type ClosedReason, LimitSlot, SLOTS } from './limit-table.ts';
-import type { Limits, Totals } from './limits.ts';
+import type { Limits } from './limits.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
-import type { ShapingData } from './shaping-data.ts';
+import { limitsOfSource, type Provider, type ShapingData } from './shaping-data.ts';
 import { type Share, slotLimits } from './slot-limits.ts';
 
 /** What may be capped besides the data, in this process: the least holds. */
@@ -73,7 +73,7 @@ export class LimitKeys {
   readonly #free: number[] = [];
   #next = 0;
   #data: ShapingData;
-  #providers = new Map<string, { limits: Limits; total: Totals }>();
+  #providers = new Map<string, Provider>();
   /** Counts of an earlier life, for keys that have not come up yet; in microseconds of steady time. */
   readonly #restored = new Map<string, Counts>();
 
@@ -144,13 +144,12 @@ export class LimitKeys {
   }
 
   standing(key: LimitKey): KeyStanding {
-    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
     const name = limitKeyText(key);
     const slot = this.#entries.get(name)?.slot ?? null;
     const closed = new Map(this.#closed.get(name));
     if (slot !== null && !closed.has(slot.closedBy)) closed.set(slot.closedBy, slot.closedUntilMs);
     return {
-      data: key.source === null ? total : limits,
+      data: this.limitsOf(key),
       caps: [...(this.#caps.get(name) ?? [])],
       closed: [...closed],
       slot,
@@ -160,8 +159,8 @@ export class LimitKeys {
 
   /** What the data say of a key, for all processes together. */
   limitsOf(key: LimitKey): Limits {
-    const { limits, total } = this.#providers.get(key.provider) ?? this.#data;
-    return key.source === null ? total : limits;
+    const at = this.#providers.get(key.provider) ?? this.#data;
+    return key.source === null ? at.total : limitsOfSource(at, key.source);
   }
 
   /** The share of the key changed. */

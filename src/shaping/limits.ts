@@ -47,6 +47,12 @@ const totalName = <K extends Total>(name: K): `total_${K}` => `total_${name}`;
 /** Every key that a provider may have besides those that say who it is. */
 export const LIMIT_NAMES: readonly string[] = [...Object.keys(LIMITS), 'retry', ...TOTALS.map(totalName)];
 
+/** Keys that a source may have of its own at a provider. Its address has a family already. */
+export const SOURCE_LIMIT_NAMES: readonly string[] = [
+  ...Object.keys(LIMITS).filter((name) => name !== 'ip_family'),
+  'retry',
+];
+
 /** The schema of a limit by its name, `total_…` included; null for a name that is none. */
 export function schemaOfLimit(name: string): z.ZodType | null {
   if (name === 'retry') return RETRY;

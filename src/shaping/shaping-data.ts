@@ -16,6 +16,8 @@ export interface Provider {
   /** Those of all destinations included, where the provider says nothing else. */
   limits: Limits;
   total: Totals;
+  /** Of sources that have values of their own there: all that holds for them. */
+  sources?: ReadonlyMap<string, Limits>;
 }
 
 export type Rollup = 'mx_set' | 'mx_domain' | 'none';
@@ -25,5 +27,13 @@ export interface ShapingData {
   /** Of every site that belongs to no provider. */
   limits: Limits;
   total: Totals;
+  /** The same of sites of no provider. */
+  sources?: ReadonlyMap<string, Limits>;
   providers: readonly Provider[];
 }
+
+/** What holds for a source at a provider, or at sites of none (the data themselves). */
+export const limitsOfSource = (
+  { limits, sources }: Pick<Provider, 'limits' | 'sources'>,
+  source: string,
+): Limits => sources?.get(source) ?? limits;

@@ -9,8 +9,8 @@ import { LaneLimits } from './lane-limits.ts';
 import type { LimitKey, LimitNews, SlotOf } from './limit-key.ts';
 import { limitKeyText } from './limit-key.ts';
 import { createLimitTable, LimitSlot } from './limit-table.ts';
-import type { Limits, Totals } from './limits.ts';
-import type { Provider, ShapingData } from './shaping-data.ts';
+import type { Limits } from './limits.ts';
+import { limitsOfSource, type Provider, type ShapingData } from './shaping-data.ts';
 import { type MxHost, type Site, Sites } from './sites.ts';
 import { ALL, slotLimits } from './slot-limits.ts';
 
@@ -73,7 +73,7 @@ export class ThreadLimits {
   }
 
   /** What the data say of a site, as plain limits. */
-  dataOf({ provider }: Site): { limits: Limits; total: Totals } {
+  dataOf({ provider }: Site): Pick<Provider, 'limits' | 'total' | 'sources'> {
     return this.#providers.get(provider) ?? this.#data;
   }
 
@@ -93,7 +93,9 @@ export class ThreadLimits {
 
   /** The limits of a site for a source; to be given up by `release`. */
   async enter(site: Site, source: string): Promise<LaneLimits> {
-    const { limits, total } = this.dataOf(site);
+    const data = this.dataOf(site);
+    const { total } = data;
+    const limits = limitsOfSource(data, source);
     const own = { site: site.key, provider: site.provider, source };
     const slots = [this.#use(own, limits)];
     if (Object.keys(total).length > 0) slots.push(this.#use({ ...own, source: null }, total));

@@ -1,6 +1,7 @@
 /** Rules as text: how selectors are written down and checked, and a rule in its file. */
 import { randomInt } from 'node:crypto';
 import { printable } from '../base/printable.ts';
+import { timeIn } from '../base/time-text.ts';
 import { destinationPattern, domainPattern } from '../mail/selection.ts';
 import {
   MAX_NAME_LENGTH,
@@ -91,7 +92,7 @@ export function readRule(text: string): SuspensionRule {
   const time = (name: string): number | null => {
     const value = field(name);
     if (value === null) return null;
-    const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
+    const ms = typeof value === 'string' ? timeIn(value) : Number.NaN;
     if (Number.isNaN(ms)) throw new Error(`its ${name} is no time`);
     return ms;
   };

@@ -18,6 +18,7 @@ test('attributes that make no sense stop the start', () => {
     [{ attributes: { headers: { tenant: 'Subject' } } }, 'attributes.headers.tenant: "Subject" cannot be it: it is taken out of every message'],
     [{ attributes: { headers: { tenant: 'x-protorelay-pool' } } }, 'attributes.headers.pool: is attributes.headers.tenant too'],
     [{ attributes: { headers: { tenant: '', pool: '' } } }, null],
+    [{ attributes: { rules: [{ match: { listener: '*' }, set: { class: 'bulk' }, strangers: true }] } }, 'attributes.rules.0.strangers: has no effect: the rule is not by sender_domain or from_domain alone'],
     [{ attributes: { rules: [{ set: {} }] } }, 'attributes.rules.0.set: sets nothing'],
     [{ attributes: { rules: [{ set: { tenant: 'x' } }] }, tenants: [{ name: 'y' }] }, 'attributes.rules.0.set.tenant: "x" is none of tenants'],
     [{ attributes: { rules: [{ match: { listener: ['127.0.0.1:*', 'smtp'] }, set: { class: 'bulk' } }] } }, 'attributes.rules.0.match.listener: no listener is named "smtp"'],
@@ -39,4 +40,15 @@ test('a complaint address without signatures is warned of', () => {
     ).warnings.filter(({ path }) => path[0] === 'added_headers').length;
   const keys = [{ domain: 'b.example', selector: 's1', file: 's1.pem' }];
   assert.deepEqual([of({}), of({ dkim: { keys } }), of({ dkim: { keys, enabled: false } })], [1, 0, 1]);
+});
+
+test('a rule for strangers, and one that holds for nobody, are warned of', () => {
+  const rule = { match: { sender_domain: 'shop.test' }, set: { tenant: 'shop' } };
+  const of = (attributes: object): string[] =>
+    checkRules(configSchema.parse({ attributes }), () => false)
+      .warnings.filter(({ path }) => path[0] === 'attributes')
+      .map(({ message }) => message.split(' ', 4).join(' '));
+  assert.deepEqual(of({ rules: [rule] }), []);
+  assert.deepEqual(of({ rules: [{ ...rule, strangers: true }] }), ['gives what it sets']);
+  assert.deepEqual(of({ rules: [rule], trust_authenticated: false }), ['holds for no mail:']);
 });

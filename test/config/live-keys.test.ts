@@ -222,7 +222,16 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   ],
   'src/supervisor/supervisor.ts': ['src/supervisor/supervisor.ts', 'timing: () => {'],
   'src/tls/tls-contexts.ts': ['src/relay/relay.ts', 'tls.reconfigure(config)'],
+  'src/supervisor/plane-keeper.ts': ['src/supervisor/plane-keeper.ts', 'this.#config = next;'],
 };
+for (const file of [
+  'http/access.ts',
+  'http/certificate.ts',
+  'http/engine.ts',
+  'http/server.ts',
+  'supervisor/plane-process.ts',
+])
+  REACHED[`src/${file}`] = ['src/supervisor/plane-keeper.ts', "{ type: 'start', config: this.#config }"];
 const PARTS = [
   'address-validation', 'dns', 'dnsbl', 'greylist', 'helo', 'part', 'policy', 'rates', 'reverse-dns', 'sender-domain',
 ]; // biome-ignore format: a list
@@ -286,6 +295,12 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^(attributes|tenants)\b/, 'src/session/attribute-rules.ts'],
   [/^dkim\./, 'src/signing/key-book.ts'],
   [/^return_path\./, 'src/feedback/return-path-keys.ts'],
+  [/^http\.(host|port|tokens_file)/, 'src/supervisor/plane-process.ts'],
+  [/^http\.(max_connections|request_timeout_ms)$/, 'src/http/engine.ts'],
+  [/^http\.(max_body_kb|max_concurrent_requests|behind_proxy|trusted_proxies)$/, 'src/http/server.ts'],
+  [/^http\.(allowed_hosts|requests_per_min)$/, 'src/http/access.ts'],
+  [/^http\.tls\./, 'src/http/certificate.ts'],
+  [/^http\.enabled$/, 'src/supervisor/plane-keeper.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],
   [/^auth\.(sender_policy|(messages|recipients)_per)/, 'src/auth/rules.ts'],

@@ -118,6 +118,17 @@ test('SIGHUP: a bad config changes nothing and its problems are logged', async (
   assert.deepEqual(told, ['reloading', 'ready']);
 });
 
+test('a reload that is refused takes nothing from what waits for a restart', async (t) => {
+  const { lifecycle, loadWith } = setUp(t);
+  await lifecycle.reload();
+  loadWith(() => {
+    throw new ConfigError('relay.json', ['bad']);
+  });
+  const answer = await lifecycle.reload();
+  assert.deepEqual(answer, { applied: [], needsRestart: ['b'], problems: ['bad'] });
+  assert.deepEqual(lifecycle.lastReload?.needsRestart, ['b']);
+});
+
 test('SIGHUP while draining is ignored', async (t) => {
   const { lifecycle, reloads, told } = setUp(t);
   lifecycle.terminate('SIGTERM');

@@ -122,6 +122,7 @@ test('what is wrong with a field of a trusted client is said in the refusal', ()
     [[`X-ProtoRelay-Metadata: ${deep}`], /metadata must be/],
     [['X-ProtoRelay-Deadline: tomorrow'], /deadline must be a time/],
     [['X-ProtoRelay-Deadline: 2026-03-01T00:00'], /deadline must be a time/],
+    [['X-ProtoRelay-Deadline: 2027-02-30T00:00:00Z'], /deadline must be a time/],
     [['X-ProtoRelay-Deadline: 2026-02-28T23:59:59Z'], /deadline is over$/],
     [['X-ProtoRelay-Deadline: 366d'], /deadline must be within a year$/],
     [['X-ProtoRelay-Tenant: a', 'X-ProtoRelay-Tenant: a'], /tenant is given twice$/],
@@ -178,6 +179,25 @@ test('rules give what no field says, the first that matches; one that overrides 
   assert.deepEqual(said(fields, config, { user: undefined, listener: 'other', reversePath: '' }), {
     tenant: 'last',
   });
+});
+
+test('a rule by domain alone is for clients that are believed, unless it says otherwise', () => {
+  const stranger = { user: undefined };
+  const rule = (match: object, more: object = {}) => ({
+    attributes: {
+      trusted_networks: ['198.51.100.0/24'],
+      rules: [{ match, set: { tenant: 'shop' }, ...more }],
+    },
+  });
+  for (const match of [{ sender_domain: 'mail.shop.test' }, { from_domain: 'shop.test' }]) {
+    assert.deepEqual(said([], rule(match)), { tenant: 'shop' });
+    assert.equal(said([], rule(match), stranger), undefined);
+    assert.deepEqual(said([], rule(match), { ...stranger, address: '198.51.100.7' }), { tenant: 'shop' });
+    assert.deepEqual(said([], rule(match), { ...stranger, address: 'unix' }), { tenant: 'shop' });
+    assert.deepEqual(said([], rule(match, { strangers: true }), stranger), { tenant: 'shop' });
+    assert.deepEqual(said([], rule({ ...match, listener: 'smtp' }), stranger), { tenant: 'shop' });
+  }
+  assert.deepEqual(said([], rule({}), stranger), { tenant: 'shop' });
 });
 
 test('with tenants in the config there are no others, and one may have a pool of its own', () => {

@@ -57,6 +57,19 @@ test('threads get one slot for one key, and keep what they hold of it until all 
   assert.equal(ask(0, 'mx:other').takeConnection(state.nowMs), 0);
 });
 
+test('a source with values of its own has those', () => {
+  const { keys, ask, data } = world({ max_connections: 8, messages_per_connection: 50 });
+  const [slot, total] = [ask(0, 'google', 'a1'), ask(0, 'google', null)];
+  assert.equal(slot.maxConnections, 8);
+  const [google] = data.providers;
+  const sources = new Map([['a1', { max_connections: 2, messages_per_connection: 5 }]]);
+  keys.reconfigure({ ...data, providers: [{ ...(google as object), sources } as never] });
+  assert.deepEqual([slot.maxConnections, slot.messagesPerConnection], [2, 5]);
+  assert.equal(ask(0, 'google', 'a2').maxConnections, 8);
+  assert.deepEqual(keys.limitsOf({ site: 'google', provider: 'google', source: 'a1' }).max_connections, 2);
+  assert.ok(total.maxConnections > 8);
+});
+
 test('the least of data and caps holds, and the share of it that this process has', () => {
   const { keys, ask, data, state } = world({ max_connections: 8, messages_per_connection: 50 });
   const slot = ask(0);

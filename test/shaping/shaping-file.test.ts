@@ -7,15 +7,24 @@ import { after, test } from 'node:test';
 import { parseJsonc } from '../../src/config/jsonc.ts';
 import { toValue } from '../../src/config/source.ts';
 import { mergePatch } from '../../src/shaping/merge-patch.ts';
+import { limitsOfSource } from '../../src/shaping/shaping-data.ts';
 import { loadShaping, SHIPPED_SHAPING } from '../../src/shaping/shaping-file.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'shaping-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 const OWN = join(dir, 'own.json');
 
+const KNOWN = {
+  sources: [{ name: 'a1' }, { name: 'a2' }, { name: 'a3' }],
+  pools: [
+    { name: 'warm', members: [{ source: 'a1' }, { source: 'a2' }] },
+    { name: 'other', members: [{ source: 'a2' }] },
+  ],
+};
+
 function load(own: string): ReturnType<typeof loadShaping> {
   writeFileSync(OWN, own);
-  return loadShaping({ file: SHIPPED_SHAPING, overrides_file: OWN, rollup: 'mx_set' });
+  return loadShaping({ file: SHIPPED_SHAPING, overrides_file: OWN, rollup: 'mx_set' }, KNOWN);
 }
 
 function problems(own: string): string[] {
@@ -91,7 +100,54 @@ test('an own file changes what it names, takes away what is null, and adds provi
   assert.equal(place('google', 'messages_per_s'), null);
 });
 
+test('a source has values of its own at a provider, by its name or by its pool', () => {
+  const { data, originOf } = load(`{
+    "default": { "sources": { "a3": { "messages_per_h": 7 } } },
+    "providers": { "google": {
+      "pools": { "warm": { "max_connections": 3, "tls": "verify" } },
+      "sources": { "a1": { "max_connections": 1 }, "": { "messages_per_s": 2 } } } } }`);
+  const google = data.providers.find(({ name }) => name === 'google');
+  const of = (source: string) => {
+    const {
+      max_connections: connections,
+      tls,
+      messages_per_h: hour,
+    } = limitsOfSource(google ?? data, source);
+    return [connections, tls, hour];
+  };
+  assert.deepEqual(of('a1'), [1, 'verify', undefined]);
+  assert.deepEqual(of('a2'), [3, 'verify', undefined]);
+  assert.deepEqual(of('a3'), [5, 'required', 7]);
+  assert.deepEqual(of('none'), [5, 'required', undefined]);
+  assert.equal(limitsOfSource(google ?? data, '').messages_per_s, 2);
+  assert.deepEqual(limitsOfSource(data, 'a3'), { ...data.limits, messages_per_h: 7 });
+  const line = (source: string, limit: string, provider = 'google') => {
+    const place = originOf(provider, limit, source)?.place;
+    return place?.file === OWN ? place.line : place?.file === SHIPPED_SHAPING ? 'shipped' : null;
+  };
+  assert.deepEqual(
+    [line('a1', 'max_connections'), line('a1', 'tls'), line('a2', 'max_connections')],
+    [5, 4, 4],
+  );
+  assert.deepEqual([line('a3', 'max_connections'), line('a3', 'messages_per_h')], ['shipped', 2]);
+  assert.deepEqual([line('a3', 'messages_per_h', ''), line('a1', 'messages_per_h', '')], [2, null]);
+});
+
 const WRONG: [own: string, said: RegExp][] = [
+  [
+    '{ "providers": { "google": { "sources": { "a4": {} } } } }',
+    /^1: providers\.google\.sources\.a4: there is no source of this name in egress\.sources \(did you mean "a1"\?\)$/,
+  ],
+  ['{ "default": { "pools": { "wram": {} } } }', /there is no pool of this name .*"warm"/],
+  ['{ "default": { "sources": { "a1": { "total_max_connections": 3 } } } }', /unknown key/],
+  ['{ "default": { "sources": { "a1": { "ip_family": "ipv4" } } } }', /unknown key/],
+  ['{ "default": { "sources": { "a1": { "max_connections": -1 } } } }', /must be a whole number from 0/],
+  ['{ "default": { "sources": [] } }', /default\.sources: must be an object/],
+  ['{ "default": { "sources": { "a1": 3 } } }', /default\.sources\.a1: must be an object/],
+  [
+    '{ "default": { "pools": { "warm": { "max_connections": 1 }, "other": { "max_connections": 2 } } } }',
+    /another pool of source "a2" says something else/,
+  ],
   [
     '{ "providers": { "google": { "max_conections": 3 } } }',
     /^1: providers\.google\.max_conections: unknown key \(did you mean "max_connections"\?\)$/,

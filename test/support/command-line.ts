@@ -9,12 +9,14 @@ import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../../src/base/exit-codes.ts
 import type { CommandLine } from '../../src/cli/command-line.ts';
 import { newProgram } from '../../src/cli/program.ts';
 import { addQueue } from '../../src/cli/queue.ts';
+import { addReload } from '../../src/cli/reload.ts';
 import { addReplies } from '../../src/cli/replies.ts';
 import { addRoute } from '../../src/cli/route.ts';
 import { addShaping } from '../../src/cli/shaping.ts';
 import { addStatus } from '../../src/cli/status.ts';
 import { addSuppression } from '../../src/cli/suppression.ts';
 import { addSuspensions } from '../../src/cli/suspensions.ts';
+import { addTokens } from '../../src/cli/token.ts';
 import { addWarmUp } from '../../src/cli/warmup.ts';
 import type { Ran } from './child.ts';
 
@@ -47,11 +49,13 @@ export async function runHere(configPath: string, args: readonly string[]): Prom
   };
   const groups = [
     addQueue,
+    addReload,
     addReplies,
     addRoute,
     addStatus,
     addSuppression,
     addSuspensions,
+    addTokens,
     addShaping,
     addWarmUp,
   ];

@@ -394,6 +394,9 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
     'suppression check': ['a@b.test'],
     'suppression list': [],
     'suppression remove': ['a@b.test'],
+    'token create': ['--role', 'viewer', '--name', 'n', '--for', '1h'],
+    'token list': [],
+    'token revoke': ['12345678'],
     'warmup status': [],
     // These read files or standard input, or need a config of their own: their words are in their own tests.
     ...Object.fromEntries(APART.map((name) => [name, []])),
