@@ -52,7 +52,7 @@ export interface KeyStanding {
   data: Limits;
   caps: readonly (readonly [by: string, cap: Cap])[];
   /** Steady times. */
-  closed: readonly (readonly [by: ClosedReason, untilMs: number])[];
+  closed: readonly (readonly [by: ClosedReason, untilMs: number, sinceMs: number])[];
   /** null: nothing goes by it now. */
   slot: LimitSlot | null;
   /** What of the data this process may use. */
@@ -70,6 +70,8 @@ export class LimitKeys {
   readonly #caps = new Map<string, Map<string, Cap>>();
   /** When keys open again, by who closed them. */
   readonly #closed = new Map<string, Map<ClosedReason, number>>();
+  /** When that began; of what is closed. */
+  readonly #closedSince = new Map<string, number>();
   readonly #free: number[] = [];
   #next = 0;
   #data: ShapingData;
@@ -119,8 +121,14 @@ export class LimitKeys {
   /** Lets nothing through at the key before then, in steady time; 0: what `by` closed is open again. Others keep closed what they closed. */
   close(name: string, by: ClosedReason, untilMs: number): void {
     const closed = this.#closed.get(name) ?? new Map<ClosedReason, number>();
-    if (untilMs > 0) closed.set(by, untilMs);
-    else if (!closed.delete(by)) return;
+    const since = `${by} ${name}`;
+    if (untilMs > 0) {
+      if ((closed.get(by) ?? 0) <= this.#ports.now()) this.#closedSince.set(since, this.#ports.now());
+      closed.set(by, untilMs);
+    } else {
+      this.#closedSince.delete(since);
+      if (!closed.delete(by)) return;
+    }
     if (closed.size > 0) this.#closed.set(name, closed);
     else this.#closed.delete(name);
     const entry = this.#entries.get(name);
@@ -151,7 +159,7 @@ export class LimitKeys {
     return {
       data: this.limitsOf(key),
       caps: [...(this.#caps.get(name) ?? [])],
-      closed: [...closed],
+      closed: [...closed].map(([by, untilMs]) => [by, untilMs, this.#closedSince.get(`${by} ${name}`) ?? 0]),
       slot,
       share: this.#ports.share(key),
     };

@@ -70,6 +70,19 @@ test('a source with values of its own has those', () => {
   assert.ok(total.maxConnections > 8);
 });
 
+test('since when a key is closed, whoever prolongs it', () => {
+  const { keys, state } = world({});
+  const key = { site: 'google', provider: 'google', source: '' };
+  const begunMs = state.nowMs;
+  keys.close('google', 'adaptive', begunMs + 5000);
+  state.nowMs += 1000;
+  keys.close('google', 'adaptive', begunMs + 9000);
+  assert.deepEqual(keys.standing(key).closed, [['adaptive', begunMs + 9000, begunMs]]);
+  state.nowMs += 10_000;
+  keys.close('google', 'adaptive', state.nowMs + 5000);
+  assert.deepEqual(keys.standing(key).closed, [['adaptive', state.nowMs + 5000, state.nowMs]]);
+});
+
 test('the least of data and caps holds, and the share of it that this process has', () => {
   const { keys, ask, data, state } = world({ max_connections: 8, messages_per_connection: 50 });
   const slot = ask(0);
