@@ -33,7 +33,7 @@ export abstract class LaneTerms<Lane> {
     const lane = this as unknown as Lane;
     this.share = new LaneShare({
       now: () => this.now(),
-      enter: (site) => ports.enter(lane, site),
+      enter: (site, hosts) => ports.enter(lane, site, hosts),
       release: (limits) => ports.release(limits),
       at: (atMs) => ports.pumpAt(lane, atMs),
     });
@@ -101,7 +101,8 @@ export abstract class LaneTerms<Lane> {
     const site = route.kind === 'hosts' ? route.site : undefined;
     const wasFree = this.share.limits === null;
     // Most routes of a config without MX destinations never wait here.
-    if (site !== undefined || !wasFree) await this.share.routed(site);
+    if (site !== undefined || !wasFree)
+      await this.share.routed(site, route.kind === 'hosts' ? route.hosts : []);
     if (wasFree && this.share.limits !== null) this.outside(entered);
     return route;
   }
