@@ -31,6 +31,8 @@ export interface LimitKeysPorts {
   full(): void;
   /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
   begins?(key: LimitKey, slot: LimitSlot): void;
+  /** A key loses its slot. */
+  ends?(key: LimitKey, slot: LimitSlot): void;
   /** Sources that mail of this one may leave by when it is limited there. */
   others?(key: LimitKey): readonly string[];
 }
@@ -227,6 +229,7 @@ export class LimitKeys {
     for (const [name, { key, slot, users }] of this.#entries) {
       if (users.size > 0 || slot.open > 0 || slot.closedUntilMs > nowMs) continue;
       if (RATE_NAMES.some((rate) => slot.getNextUs(rate) > nowMs * 1000)) continue;
+      this.#ports.ends?.(key, slot);
       this.#entries.delete(name);
       this.#free.push(slot.index);
       const others = this.#bySite.get(key.site)?.filter((entry) => entry.slot !== slot) ?? [];

@@ -19,6 +19,7 @@ const REFUSED = 7;
 const LEAVING = 8;
 const SHARED = 9;
 const SERVING = 10;
+const OPENED = 11;
 /** Even: 64-bit words follow. */
 const INTS = 12;
 /** 64-bit words. */
@@ -122,6 +123,11 @@ export class LimitSlot {
     return Atomics.load(this.#ints, OPEN);
   }
 
+  /** Connections opened since the slot began. */
+  get opened(): number {
+    return Atomics.load(this.#ints, OPENED) >>> 0;
+  }
+
   /** Connections over which mail goes, or may. */
   get serving(): number {
     return Atomics.load(this.#ints, SERVING);
@@ -170,7 +176,7 @@ export class LimitSlot {
     }
     if (open === most - 1) this.#reals[FULL_CONNECTIONS] = nowMs;
     const atMs = this.#take(CONNECTIONS, nowMs);
-    if (atMs !== 0) Atomics.sub(this.#ints, OPEN, 1);
+    Atomics.add(this.#ints, atMs === 0 ? OPENED : OPEN, atMs === 0 ? 1 : -1);
     return atMs;
   }
 

@@ -99,7 +99,13 @@ class World {
   readonly slots: Record<'own' | 'total', LimitSlot>;
 
   constructor() {
-    const slots = this.keys.take(0, { ask: [KEY, { ...KEY, source: null }], free: [], sites: [], signs: [] });
+    const slots = this.keys.take(0, {
+      ask: [KEY, { ...KEY, source: null }],
+      free: [],
+      sites: [],
+      signs: [],
+      hosts: [],
+    });
     const [own, total] = slots.map(({ slot }) => new LimitSlot(this.table, slot));
     this.slots = { own: own as LimitSlot, total: total as LimitSlot };
     this.scheduler = new EmbeddedScheduler(
