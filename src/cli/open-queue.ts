@@ -1,5 +1,5 @@
 /** Opens the queue for the command line: through the running relay, or where a stopped one left it. */
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlClient } from '../control/client.ts';
@@ -31,8 +31,8 @@ export const QUEUE_KEYS = ['data_dir', 'node_id', 'database', 'storage', 'journa
 
 /** @param load the config with QUEUE_KEYS: only a queue that no relay runs on needs it. */
 export async function openQueue(dataDir: string, load: () => Config): Promise<QueueSource> {
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null)
     return {
       reader: client,
@@ -56,8 +56,8 @@ export async function openQueue(dataDir: string, load: () => Config): Promise<Qu
 /** Reports of the running relay, or of the servers themselves: then `load` is asked for the config with QUEUE_KEYS. */
 export async function openShards(dataDir: string, load: () => Config): Promise<ShardSource> {
   const none = 'the queue is a file (database.driver sqlite): it has no shards';
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null) {
     const report = async (): Promise<ShardReport[]> => {
       const shards = await client.shards();
@@ -103,9 +103,16 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
     return { reader, client: null, rules: () => stoppedRules(config), close: () => void servers.close() };
   }
   const { openStoppedQueue } = await import('../persistence/stopped-queue.ts');
-  const { processConfig, queueProcesses } = await import('../supervisor/process-config.ts');
+  const { processConfig, queueFile, queueProcesses } = await import('../supervisor/process-config.ts');
   const { MergedQueue } = await import('../control/merged-queue.ts');
-  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
+  const configs = queueProcesses(config).map((process) => processConfig(config, process, 1));
+  const files = configs.map(queueFile);
+  if (files.every((file) => file !== null && !existsSync(file)))
+    throw new RelayError(
+      'database_unavailable',
+      `there is no queue (${files[0]}): start the relay first, or name its config with -c`,
+    );
+  const queues = configs.map(openStoppedQueue);
   const close = (): void => {
     for (const queue of queues) void queue.close();
   };

@@ -19,6 +19,7 @@ import type { ActionName } from '../mail/operator-action.ts';
 import { COUNT_KEYS } from '../mail/queue-counts.ts';
 import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
 import { failText, hopOf, wholeNumber } from './arguments.ts';
+import { askOn } from './ask.ts';
 import type { CommandLine } from './command-line.ts';
 import { formatMail } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
@@ -177,7 +178,10 @@ async function onQueue(
         out: line.out,
         err: line.err,
         nowMs: Date.now(),
-        ask: process.stdin.isTTY && isTerminal(line.err) ? askOnTerminal : null,
+        ask:
+          process.stdin.isTTY && isTerminal(line.err)
+            ? (question) => askOn(process.stdin, process.stderr, question)
+            : null,
         interrupted: interrupted.signal,
         // A second one ends the program at once.
         heedInterrupts: () => process.once('SIGINT', interrupt),
@@ -186,16 +190,6 @@ async function onQueue(
   } finally {
     process.off('SIGINT', interrupt);
     source.close();
-  }
-}
-
-async function askOnTerminal(question: string): Promise<boolean> {
-  const { createInterface } = await import('node:readline/promises');
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(?:es)?$/i.test((await terminal.question(question)).trim());
-  } finally {
-    terminal.close();
   }
 }
 

@@ -133,7 +133,8 @@ export class Lifecycle {
       const problems = (error as Partial<ConfigError>).problems ?? [(error as Error).message];
       log.error('relay.reload_refused', { problems });
       tell('ready');
-      return { applied: [], needsRestart: [], problems };
+      // Nothing has changed: what waits for a restart since an earlier reload still does.
+      return { applied: [], needsRestart: this.lastReload?.needsRestart ?? [], problems };
     }
     for (const warning of loaded.warnings) log.warn('config.warning', { warning });
     let reloaded: Awaited<ReturnType<Drainable['reload']>>;
@@ -148,6 +149,7 @@ export class Lifecycle {
     const { applied, needsRestart, problems = [] } = reloaded;
     this.#ports.reloaded(loaded.config);
     log.info('relay.reloaded', { applied, needs_restart: needsRestart });
+    if (problems.length > 0) log.error('relay.reload_partial', { problems });
     if (this.#firstSignalMs === null) tell('ready');
     return { applied, needsRestart, problems };
   }

@@ -49,7 +49,7 @@ export interface DestinationPorts<Destination> {
   /** Connections of the destination's other lanes. */
   openBeside(destination: Destination): number;
   /** Takes the limits of a site, for the lane's source; `release` gives them up. */
-  enter(destination: Destination, site: Site): Promise<LaneLimits>;
+  enter(destination: Destination, site: Site, hosts: readonly Host[]): Promise<LaneLimits>;
   release(limits: LaneLimits): void;
   /** Calls `pump` at this time. */
   pumpAt(destination: Destination, atMs: number): void;

@@ -76,7 +76,8 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     const route = reachableFrom(this.source, await this.ports.route(this.key));
     const site = route.kind === 'hosts' ? route.site : undefined;
     // Most routes of a config without MX destinations never wait here.
-    if (site !== undefined || this.share.limits !== null) await this.share.routed(site);
+    if (site !== undefined || this.share.limits !== null)
+      await this.share.routed(site, route.kind === 'hosts' ? route.hosts : []);
     return route;
   }
 

@@ -32,7 +32,7 @@ export abstract class LaneTerms<Lane> {
     const lane = this as unknown as Lane;
     this.share = new LaneShare({
       now: () => this.now(),
-      enter: (site) => ports.enter(lane, site),
+      enter: (site, hosts) => ports.enter(lane, site, hosts),
       release: (limits) => ports.release(limits),
       at: (atMs) => ports.pumpAt(lane, atMs),
     });

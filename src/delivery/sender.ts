@@ -170,9 +170,9 @@ export class Sender implements DestinationPorts<Destination> {
 
   readonly openBeside = (lane: Destination): number => this.#lanes.openBeside(lane);
 
-  enter({ key, source }: Destination, site: Site): Promise<LaneLimits> {
+  enter({ key, source }: Destination, site: Site, hosts: readonly Host[]): Promise<LaneLimits> {
     const limits = this.#ports.limits as NonNullable<SenderPorts['limits']>;
-    limits.belongs(key, site);
+    limits.belongs(key, site, hosts);
     this.departures.belongs(key, site);
     return limits.enter(site, source.name);
   }

@@ -7,10 +7,14 @@ import type { Verdict } from '../mail/verdict.ts';
 import type { ReplyRule, ReplyRules } from './compiled-rules.ts';
 import { enhancedNumber, within } from './conditions.ts';
 import type { Expression, Pattern } from './pattern.ts';
-import { squashed } from './reply-text.ts';
+import { MAX_TEXT, squashed } from './reply-text.ts';
 import { TokenFinder } from './token-finder.ts';
 
 const REMEMBERED = 4096;
+/** Kinds of replies that are remembered. */
+const MAX_KINDS = 512;
+/** Numbers of enhanced codes are below. */
+const ENHANCED_END = 10_000_000;
 
 export interface Refusal {
   /** 400…599 */
@@ -29,21 +33,33 @@ const UNKNOWN: Verdicts = [
   { class: 'unknown', scope: 'message', move: 'bounce', rule: null },
 ];
 
+/** Replies with one provider, code and enhanced code. */
+interface Kind {
+  /** 1 for each rule that they may match. */
+  admitted: Uint8Array;
+  /** The first of them that asks for no text. */
+  always: number;
+}
+
 /** What a token in the text says: its rule matches, or one of the sets of an expression is in the text. */
 interface Hint {
   token: string;
   rule: number;
   tried: Tried | null;
+  /** Which of its sets. */
   set: number;
+  /** See TokenSet. */
+  maxGap: number;
 }
 
-/** An expression, and which of its sets of tokens were found. */
+/** An expression, and how many of its sets of tokens were found so far, one behind the other. */
 interface Tried {
   rule: number;
   compiled: Expression['compiled'];
-  /** A bit for each set; all of them, and those found in the text of this number. */
-  all: number;
+  sets: number;
   found: number;
+  /** Where one of each set ended last. */
+  ends: Int32Array;
   textNumber: number;
 }
 
@@ -54,8 +70,12 @@ export class ReplyClassifier {
   readonly #known: ReadonlySet<string>;
   readonly #finder: TokenFinder;
   readonly #hints: readonly Hint[];
+  /** The rule of each. */
+  readonly #ruleOf: Uint16Array;
   /** Rules without pattern, in order. */
   readonly #always: readonly number[];
+  readonly #providerNumbers = new Map<string, number>();
+  readonly #kinds = new Map<number, Kind>();
   /** Verdicts by reply, and those of before: what was asked since stays when the older half goes. */
   #recent = new Map<string, Verdict>();
   #older = new Map<string, Verdict>();
@@ -63,10 +83,9 @@ export class ReplyClassifier {
   // The reply being judged: fields, so that nothing is made for each token that is found.
   #text = '';
   #texts = 0;
-  #code = 0;
-  #enhanced = 0;
-  #provider = '';
   #first = 0;
+  /** Most octets that a character has. */
+  #octetsOfOne = 1;
   /** Expressions that may match. */
   readonly #candidates: Tried[] = [];
 
@@ -76,8 +95,15 @@ export class ReplyClassifier {
     this.#known = new Set([...providers.values(), ...rules.map(({ provider }) => provider)]);
     this.#verdicts = rules.map(verdictsOf);
     const hints = rules.flatMap(({ pattern }, rule) => hintsOf(pattern, rule));
-    this.#finder = new TokenFinder(hints.map(({ token }) => token));
+    this.#finder = new TokenFinder(
+      hints.map(({ token }) => token),
+      2 * MAX_TEXT,
+    );
     this.#hints = hints;
+    this.#ruleOf = Uint16Array.from(hints, ({ rule }) => rule);
+    for (const { provider } of rules)
+      if (provider !== '' && !this.#providerNumbers.has(provider))
+        this.#providerNumbers.set(provider, this.#providerNumbers.size + 1);
     this.#always = rules.flatMap(({ pattern }, i) => (pattern === null ? [i] : []));
   }
 
@@ -121,38 +147,42 @@ export class ReplyClassifier {
   }
 
   #verdictsOn({ code, enhanced }: Refusal, text: string, provider: string): Verdicts {
+    const { admitted, always } = this.#kindOf(provider, code, numberOf(enhanced) || numberWithin(text, code));
     this.#text = text;
     this.#texts++;
-    this.#code = code;
-    this.#enhanced = numberOf(enhanced) || numberWithin(text, code);
-    this.#provider = provider;
-    this.#first = this.#rules.length;
+    this.#first = always;
     this.#candidates.length = 0;
-    this.#finder.find(text, this.#consider);
-    this.#tryCandidates();
-    for (const rule of this.#always) {
-      if (rule >= this.#first) break;
-      if (this.#admits(rule)) this.#first = rule;
+    const found = this.#finder.find(text);
+    this.#octetsOfOne = this.#finder.count === text.length ? 1 : 4;
+    const { tokens, places } = this.#finder;
+    const ruleOf = this.#ruleOf;
+    for (let i = 0; i < found; i++) {
+      const token = tokens[i] as number;
+      const rule = ruleOf[token] as number;
+      if (rule < this.#first && admitted[rule] === 1) this.#consider(token, places[i] as number);
     }
+    this.#tryCandidates();
     return this.#verdicts[this.#first] ?? UNKNOWN;
   }
 
-  readonly #consider = (token: number): void => {
-    const { rule, tried, set } = this.#hints[token] as Hint;
-    if (rule >= this.#first || !this.#admits(rule)) return;
-    if (tried !== null) {
-      if (tried.textNumber !== this.#texts) {
-        tried.textNumber = this.#texts;
-        tried.found = 0;
-      }
-      // The last of its sets to be found makes it a candidate, once.
-      const before = tried.found;
-      tried.found |= set;
-      if (tried.found === tried.all && before !== tried.all) this.#candidates.push(tried);
+  #consider(token: number, at: number): void {
+    const { tried, set, rule, maxGap, token: text } = this.#hints[token] as Hint;
+    if (tried === null) {
+      this.#first = rule;
       return;
     }
-    this.#first = rule;
-  };
+    if (tried.textNumber !== this.#texts) {
+      tried.textNumber = this.#texts;
+      tried.found = 0;
+    }
+    // Those before it stand before it, and not too far away.
+    if (set > tried.found) return;
+    if (set > 0 && at - text.length - (tried.ends[set - 1] as number) > maxGap * this.#octetsOfOne) return;
+    tried.ends[set] = at;
+    if (set < tried.found) return;
+    tried.found++;
+    if (tried.found === tried.sets) this.#candidates.push(tried);
+  }
 
   /** An expression is dear: of those that could match, the first in the order of rules goes first, and may be the last. */
   #tryCandidates(): void {
@@ -164,13 +194,23 @@ export class ReplyClassifier {
     }
   }
 
-  #admits(index: number): boolean {
-    const { provider, codes, enhanced } = this.#rules[index] as ReplyRule;
-    return (
-      (provider === '' || provider === this.#provider) &&
-      within(codes, this.#code) &&
-      within(enhanced, this.#enhanced)
+  /** Which rules a reply of this kind may match. */
+  #kindOf(provider: string, code: number, enhanced: number): Kind {
+    const key = ((this.#providerNumbers.get(provider) ?? 0) * 1000 + code) * ENHANCED_END + enhanced;
+    const known = this.#kinds.get(key);
+    if (known !== undefined) return known;
+    const admitted = Uint8Array.from(this.#rules, (rule) =>
+      (rule.provider === '' || rule.provider === provider) &&
+      within(rule.codes, code) &&
+      within(rule.enhanced, enhanced)
+        ? 1
+        : 0,
     );
+    const always = this.#always.find((rule) => admitted[rule] === 1) ?? this.#rules.length;
+    if (this.#kinds.size === MAX_KINDS) this.#kinds.clear();
+    const kind = { admitted, always };
+    this.#kinds.set(key, kind);
+    return kind;
   }
 }
 
@@ -178,10 +218,19 @@ const byRule = (a: Tried, b: Tried): number => a.rule - b.rule;
 
 function hintsOf(pattern: Pattern | null, rule: number): Hint[] {
   if (pattern === null) return [];
-  const plain = pattern.plain.map((token) => ({ token, rule, tried: null, set: 0 }));
+  const plain = pattern.plain.map((token) => ({ token, rule, tried: null, set: 0, maxGap: 0 }));
   const tried = pattern.expressions.flatMap(({ tokens, compiled }) => {
-    const one: Tried = { rule, compiled, all: 2 ** tokens.length - 1, found: 0, textNumber: 0 };
-    return tokens.flatMap((set, i) => set.map((token) => ({ token, rule, tried: one, set: 2 ** i })));
+    const one: Tried = {
+      rule,
+      compiled,
+      sets: tokens.length,
+      found: 0,
+      ends: new Int32Array(tokens.length),
+      textNumber: 0,
+    };
+    return tokens.flatMap(({ texts, maxGap }, set) =>
+      texts.map((token) => ({ token, rule, tried: one, set, maxGap })),
+    );
   });
   return [...plain, ...tried];
 }

@@ -19,10 +19,16 @@ export interface Pattern {
 }
 
 export interface Expression {
-  /** It is tried where one of each set is in the text. */
-  tokens: string[][];
+  /** It is tried where one of each set is in the text, in their order. */
+  tokens: TokenSet[];
   compiled: RE2JS;
   source: string;
+}
+
+export interface TokenSet {
+  texts: string[];
+  /** So many characters at most stand between one of the set before and one of this in a match. */
+  maxGap: number;
 }
 
 /** @returns the pattern, or what is wrong with it. */
@@ -37,7 +43,7 @@ export function compilePattern(source: string): Pattern | string {
     const compiled = compile(alternative);
     if (typeof compiled === 'string') return compiled;
     const tokens = tokensOf(alternative);
-    if (!tokens.some((set) => shortest(set) >= MIN_TOKEN))
+    if (!tokens.some(({ texts: set }) => shortest(set) >= MIN_TOKEN))
       return `"${alternative}" matches texts that have too little in common: at least ${MIN_TOKEN} plain characters in a row`;
     pattern.expressions.push({ tokens, compiled, source: alternative });
   }
@@ -93,6 +99,8 @@ const SPECIAL = new Set('.^$|()[]?*+');
 interface Item {
   source: string;
   texts: string[] | null;
+  /** Of what it matches. */
+  maxLength: number;
 }
 
 function itemsOf(alternative: string): Item[] {
@@ -103,8 +111,10 @@ function itemsOf(alternative: string): Item[] {
     const quantifier = QUANTIFIER.exec(alternative)?.[0] ?? '';
     const source = alternative.slice(at, end);
     const texts = textsOf(source);
-    if (quantifier === '') items.push({ source, texts });
-    else items.push({ source, texts: quantifier === '?' && texts !== null ? ['', ...texts] : null });
+    const maxLength = longest(source) * timesOf(quantifier);
+    if (quantifier === '') items.push({ source, texts, maxLength });
+    else
+      items.push({ source, texts: quantifier === '?' && texts !== null ? ['', ...texts] : null, maxLength });
     at = end + quantifier.length;
   }
   return items;
@@ -130,20 +140,42 @@ function writtenOut(items: readonly Item[]): string[] | null {
 }
 
 /** Sets of texts: every match has one of each, as the rows of items that can be written out say. */
-function tokensOf(alternative: string): string[][] {
-  const sets: string[][] = [];
+function tokensOf(alternative: string): TokenSet[] {
+  const sets: TokenSet[] = [];
   let row: Item[] = [];
+  let maxGap = 0;
   const close = (): void => {
     const texts = writtenOut(row);
-    if (texts !== null && shortest(texts) >= MIN_FURTHER) sets.push(texts);
+    if (texts !== null && shortest(texts) >= MIN_FURTHER) {
+      sets.push({ texts, maxGap });
+      maxGap = 0;
+    } else maxGap += lengthOf(row);
     row = [];
   };
   for (const item of itemsOf(alternative)) {
     if (item.texts === null || writtenOut([...row, item]) === null) close();
     if (item.texts !== null) row.push(item);
+    else maxGap += item.maxLength;
   }
   close();
   return sets;
+}
+
+const lengthOf = (items: readonly Item[]): number => items.reduce((sum, { maxLength }) => sum + maxLength, 0);
+
+/** Of what an item without its quantifier matches, in characters. */
+function longest(source: string): number {
+  if (!source.startsWith('(')) return source === '^' || source === '$' || /^\\[bBAz]$/.test(source) ? 0 : 1;
+  if (!source.startsWith('(?:')) return Number.POSITIVE_INFINITY;
+  return Math.max(...alternatives(source.slice(3, -1)).map((one) => lengthOf(itemsOf(one))));
+}
+
+/** @param quantifier '' for once. */
+function timesOf(quantifier: string): number {
+  if (quantifier === '' || quantifier.startsWith('?')) return 1;
+  const [, count, comma, last] = /^\{(\d+)(,?)(\d*)/.exec(quantifier) ?? [];
+  if (count === undefined || (comma !== '' && last === '')) return Number.POSITIVE_INFINITY;
+  return Number(comma === '' ? count : last);
 }
 
 const shortest = (texts: readonly string[]): number => Math.min(...texts.map(({ length }) => length));

@@ -3,6 +3,7 @@
  * their own), complaints (RFC 5965, which RFC 9477 uses too), replies of machines. It says what the report says, and
  * believes none of it: who compares it with the token is report-fates.ts. Linear in what it reads, never throws. Pure.
  */
+import { failuresInWords } from './plain-reports.ts';
 import { type Fields, fieldsOf, type Part, type Parts, partsOf, split, textOf } from './report-parts.ts';
 import { addressesIn, type Failure, refusalIn } from './reported-failure.ts';
 import { failuresInText, originalInText } from './text-reports.ts';
@@ -30,6 +31,7 @@ export type Report = { original: Original } & (
 
 const MAX_FAILURES = 100;
 const MAX_TOKENS = 8;
+const MAX_HTML = 32_768;
 const TOKEN = /b\+[a-z2-7]{39,62}@[a-z0-9.-]{1,255}/gi;
 const ORIGINALS = /^(?:message\/(?:rfc822|global)(?:-headers)?|text\/rfc822-headers)$/;
 
@@ -44,10 +46,22 @@ export function readReport(head: Buffer): Report {
   const feedback = leaf(/^message\/feedback-report$/);
   if (feedback !== undefined) return { original, ...complaintIn(fieldsOf(textOf(feedback)), copied) };
   const status = leaf(/^message\/(?:global-)?delivery-status$/);
-  if (status !== undefined) return { original, ...statusIn(textOf(status), parts) };
+  const told = status === undefined ? null : statusIn(textOf(status), parts);
+  if (told !== null && (told.kind !== 'unparsed' || parts.isCut)) return { original, ...told };
   const failures = failuresInText(parts.fields, texts[0] ?? '');
+  if (failures.length === 0) failures.push(...failuresInWords(parts.fields, texts[0] ?? htmlText(parts)));
   if (failures.length > 0) return { original, kind: 'failed', failures };
   return { original, kind: isAutoReply(parts) ? 'auto_reply' : 'unparsed' };
+}
+
+/** What people see of a part in HTML, about. */
+function htmlText({ leaves }: Parts): string {
+  const html = leaves.find(({ type }) => type === 'text/html');
+  if (html === undefined) return '';
+  const text = textOf(html)
+    .slice(0, MAX_HTML)
+    .replaceAll(/<[^<>]*>/g, '\n');
+  return text.replaceAll('&lt;', '<').replaceAll('&gt;', '>');
 }
 
 /** RFC 3834, and what came before it. */

@@ -119,7 +119,8 @@ function matchesAllOf(other: ReplyRule, rule: ReplyRule): boolean {
     rule.pattern.plain.every(has) &&
     rule.pattern.expressions.every(
       ({ tokens, source }) =>
-        tokens.some((set) => set.every(has)) || broad.expressions.some((one) => one.source === source),
+        tokens.some(({ texts }) => texts.every(has)) ||
+        broad.expressions.some((one) => one.source === source),
     )
   );
 }

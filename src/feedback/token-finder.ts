@@ -3,18 +3,26 @@
  * whatever the tokens are.
  */
 export class TokenFinder {
-  /** The column of each ASCII character in a row of `#next`; 0 for those that are in no token. */
-  readonly #columns = new Uint8Array(128);
+  /** The column of each octet in a row of `#next`; 0 for those that are in no token, which leads back to the beginning. */
+  readonly #columns = new Uint8Array(256);
   readonly #width: number;
   /** The state after each character, a row for each state; the first one is where nothing has begun. */
   #next: Uint16Array | Uint32Array;
-  /** Numbers of the tokens that end where a state is reached. */
+  /** Numbers of the tokens that end where a state is reached, as long as it is built. */
   #ends: (readonly number[])[] = [[]];
-  /** Whether any does. */
-  #hasEnds = new Uint8Array(0);
+  /** States from here on have ends: from and to these places of `#ended`. */
+  #firstEnd = 0;
+  #endsFrom = new Uint32Array(0);
+  #ended = new Uint32Array(0);
+  readonly #octets: Buffer;
+  /** What the last search found: tokens, and the octets (UTF-8) that they end with. */
+  readonly tokens: Uint32Array;
+  readonly places: Uint32Array;
+  /** Octets of the last text. */
+  count = 0;
 
-  /** @param tokens of ASCII characters, none of them empty. */
-  constructor(tokens: readonly string[]) {
+  /** @param tokens of ASCII characters, none of them empty. @param maxLength of texts, in characters. */
+  constructor(tokens: readonly string[], maxLength: number) {
     let width = 1;
     for (const c of new Set(tokens.join(''))) this.#columns[c.charCodeAt(0)] = width++;
     this.#width = width;
@@ -22,23 +30,35 @@ export class TokenFinder {
     this.#next = states <= 65_536 ? new Uint16Array(states * width) : new Uint32Array(states * width);
     for (const [number, token] of tokens.entries()) this.#insert(token, number);
     this.#inOrder(this.#link());
-    this.#hasEnds = Uint8Array.from(this.#ends, ({ length }) => (length > 0 ? 1 : 0));
+    this.#octets = Buffer.allocUnsafe(3 * maxLength);
+    const most = maxLength * Math.max(0, ...this.#ends.map(({ length }) => length));
+    this.tokens = new Uint32Array(most);
+    this.places = new Uint32Array(most);
+    this.#ends = [];
   }
 
-  /** Calls `found` with the number of each token in the text, as often as it stands there. */
-  find(text: string, found: (token: number) => void): void {
+  /** Puts each token in the text, as often as it stands there, into `tokens` and `places`. @returns how many. */
+  find(text: string): number {
+    const octets = this.#octets;
+    const count = octets.write(text);
     const columns = this.#columns;
     const next = this.#next;
     const width = this.#width;
-    const hasEnds = this.#hasEnds;
+    const firstEnd = this.#firstEnd;
+    const { tokens, places } = this;
+    this.count = count;
+    let found = 0;
     let state = 0;
-    for (let i = 0; i < text.length; i++) {
-      const c = text.charCodeAt(i);
-      state = c < 128 ? (next[state * width + (columns[c] as number)] as number) : 0;
-      if (hasEnds[state] === 0) continue;
-      const ends = this.#ends[state] as readonly number[];
-      for (let k = 0; k < ends.length; k++) found(ends[k] as number);
+    for (let i = 0; i < count; i++) {
+      state = next[state * width + (columns[octets[i] as number] as number)] as number;
+      if (state < firstEnd) continue;
+      const to = this.#endsFrom[state - firstEnd + 1] as number;
+      for (let k = this.#endsFrom[state - firstEnd] as number; k < to; k++) {
+        tokens[found] = this.#ended[k] as number;
+        places[found++] = i;
+      }
     }
+    return found;
   }
 
   #insert(token: string, number: number): void {
@@ -75,8 +95,15 @@ export class TokenFinder {
     return queue;
   }
 
-  /** Numbers the states anew, nearer ones first: most texts never leave those, whose rows then lie together. */
-  #inOrder(states: readonly number[]): void {
+  /**
+   * Numbers the states anew, nearer ones first: most texts never leave those, whose rows then lie together. Those with ends come
+   * behind the others, so that a number says which it is.
+   */
+  #inOrder(linked: readonly number[]): void {
+    const hasEnds = (state: number): boolean => (this.#ends[state] as readonly number[]).length > 0;
+    const states = [...linked.filter((state) => !hasEnds(state)), ...linked.filter(hasEnds)];
+    this.#firstEnd = states.findIndex(hasEnds);
+    if (this.#firstEnd < 0) this.#firstEnd = states.length;
     const width = this.#width;
     const numbers = new Uint32Array(states.length);
     for (const [number, state] of states.entries()) numbers[state] = number;
@@ -86,5 +113,10 @@ export class TokenFinder {
       for (let column = 0; column < width; column++)
         this.#next[number * width + column] = numbers[before[state * width + column] as number] as number;
     this.#ends = states.map((state) => this.#ends[state] as readonly number[]);
+    const ending = this.#ends.slice(this.#firstEnd);
+    this.#endsFrom = new Uint32Array(ending.length + 1);
+    for (const [i, { length }] of ending.entries())
+      this.#endsFrom[i + 1] = (this.#endsFrom[i] as number) + length;
+    this.#ended = Uint32Array.from(ending.flat());
   }
 }

@@ -308,6 +308,7 @@ export class Stages {
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
       results: (results) => {
+        this.shaping.traffic.take(results);
         this.learning.take(results);
         this.#settle(results);
       },
@@ -361,6 +362,7 @@ export class Stages {
       () => this.#holds(),
       () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
       (entries) => explain.explain(entries),
+      () => this.shaping.sites(),
     );
   }
 

@@ -100,19 +100,22 @@ export class Explaining {
     return { setBy, sinceMs, untilMs };
   }
 
-  #closed(key: LimitKey, { closed }: KeyStanding): Blocker[] {
+  #closed(key: LimitKey, { closed, data }: KeyStanding): Blocker[] {
     const nowMs = this.#ports.now();
     return closed
       .filter(([, untilMs]) => untilMs > nowMs)
-      .map(([by, untilMs]) => {
+      .map(([by, untilMs, sinceMs]) => {
+        // A thread closed it for as long as the data say.
+        const beganMs = sinceMs === 0 && by === 'connect_failures' ? untilMs - (data.pause_ms ?? 0) : sinceMs;
         const limit = by === 'connect_failures' ? 'connect_failures_before_pause' : '';
-        const { setBy, sinceMs, counts } = this.#said(key, by === 'connect_failures' ? DATA : by, limit);
+        const said = this.#said(key, by === 'connect_failures' ? DATA : by, limit);
+        const { setBy, counts } = said;
         return {
           kind: KINDS[by] ?? 'provider_limit',
           key: `pause (${by}) of ${whose(key)}`,
           limit: counts?.limit ?? null,
           used: counts?.used ?? null,
-          sinceMs,
+          sinceMs: beganMs === 0 || beganMs === untilMs ? said.sinceMs : this.#ports.timeOfDay(beganMs),
           untilMs: this.#ports.timeOfDay(untilMs),
           setBy,
         };
@@ -126,7 +129,7 @@ export class Explaining {
     const found: Blocker[] = [];
     for (const [name, { here, by }] of least) {
       const isRate = RATE_NAMES.includes(name as RateName);
-      const untilMs = isRate ? slot.usage(name as RateName, nowMs).untilMs : 0;
+      const { untilMs, sinceMs } = isRate ? slot.usage(name as RateName, nowMs) : FREE;
       const isFull = name === 'max_connections' && slot.open >= slot.maxConnections;
       if (untilMs === 0 && !isFull) continue;
       const waits = name === 'max_connections' || name === 'connections_per_min';
@@ -136,10 +139,15 @@ export class Explaining {
         limit: isFull ? slot.maxConnections : here,
         used: this.#used(standing, name),
         ...this.#plain(key, by, name),
+        sinceMs: this.#since(isFull ? slot.fullSinceMs : sinceMs),
         untilMs: untilMs === 0 ? null : this.#ports.timeOfDay(untilMs),
       });
     }
     return found;
+  }
+
+  #since(steadyMs: number): number | null {
+    return steadyMs === 0 ? null : this.#ports.timeOfDay(steadyMs);
   }
 
   #used({ slot }: KeyStanding, name: string): number | null {
@@ -156,6 +164,8 @@ export class Explaining {
     return { setBy: this.#ports.originOf(provider, limit, source ?? ''), sinceMs: null, counts: null };
   }
 }
+
+const FREE = { untilMs: 0, sinceMs: 0 };
 
 const GATE_BLOCKERS: Record<GateKind, BlockerKind> = {
   campaign: 'campaign_paused',

@@ -31,6 +31,8 @@ export interface LimitKeysPorts {
   full(): void;
   /** A key got a slot, and nothing has gone by it yet: what else limits it is to be set now. */
   begins?(key: LimitKey, slot: LimitSlot): void;
+  /** A key loses its slot. */
+  ends?(key: LimitKey, slot: LimitSlot): void;
   /** Sources that mail of this one may leave by when it is limited there. */
   others?(key: LimitKey): readonly string[];
 }
@@ -50,7 +52,7 @@ export interface KeyStanding {
   data: Limits;
   caps: readonly (readonly [by: string, cap: Cap])[];
   /** Steady times. */
-  closed: readonly (readonly [by: ClosedReason, untilMs: number])[];
+  closed: readonly (readonly [by: ClosedReason, untilMs: number, sinceMs: number])[];
   /** null: nothing goes by it now. */
   slot: LimitSlot | null;
   /** What of the data this process may use. */
@@ -68,6 +70,8 @@ export class LimitKeys {
   readonly #caps = new Map<string, Map<string, Cap>>();
   /** When keys open again, by who closed them. */
   readonly #closed = new Map<string, Map<ClosedReason, number>>();
+  /** When that began; of what is closed. */
+  readonly #closedSince = new Map<string, number>();
   readonly #free: number[] = [];
   #next = 0;
   #data: ShapingData;
@@ -117,8 +121,14 @@ export class LimitKeys {
   /** Lets nothing through at the key before then, in steady time; 0: what `by` closed is open again. Others keep closed what they closed. */
   close(name: string, by: ClosedReason, untilMs: number): void {
     const closed = this.#closed.get(name) ?? new Map<ClosedReason, number>();
-    if (untilMs > 0) closed.set(by, untilMs);
-    else if (!closed.delete(by)) return;
+    const since = `${by} ${name}`;
+    if (untilMs > 0) {
+      if ((closed.get(by) ?? 0) <= this.#ports.now()) this.#closedSince.set(since, this.#ports.now());
+      closed.set(by, untilMs);
+    } else {
+      this.#closedSince.delete(since);
+      if (!closed.delete(by)) return;
+    }
     if (closed.size > 0) this.#closed.set(name, closed);
     else this.#closed.delete(name);
     const entry = this.#entries.get(name);
@@ -149,7 +159,7 @@ export class LimitKeys {
     return {
       data: this.limitsOf(key),
       caps: [...(this.#caps.get(name) ?? [])],
-      closed: [...closed],
+      closed: [...closed].map(([by, untilMs]) => [by, untilMs, this.#closedSince.get(`${by} ${name}`) ?? 0]),
       slot,
       share: this.#ports.share(key),
     };
@@ -219,6 +229,7 @@ export class LimitKeys {
     for (const [name, { key, slot, users }] of this.#entries) {
       if (users.size > 0 || slot.open > 0 || slot.closedUntilMs > nowMs) continue;
       if (RATE_NAMES.some((rate) => slot.getNextUs(rate) > nowMs * 1000)) continue;
+      this.#ports.ends?.(key, slot);
       this.#entries.delete(name);
       this.#free.push(slot.index);
       const others = this.#bySite.get(key.site)?.filter((entry) => entry.slot !== slot) ?? [];

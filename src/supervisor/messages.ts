@@ -9,6 +9,7 @@ import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
+import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 
@@ -39,6 +40,7 @@ export interface Questions {
   /** The state of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
+  sites: { ask: null; answer: SiteReport[] };
   sources: { ask: null; answer: SourceReport[] };
   journal: { ask: null; answer: JournalStats | null };
   /** ask: whether to count the queue. */

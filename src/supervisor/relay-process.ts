@@ -177,6 +177,8 @@ class RelayProcess {
         return Promise.resolve(control.shards?.() ?? []);
       case 'scheduler':
         return Promise.resolve(control.schedulerStats(null));
+      case 'sites':
+        return Promise.resolve(control.sites?.() ?? []);
       case 'sources':
         return Promise.resolve(control.sources?.() ?? []);
       case 'journal':

@@ -339,7 +339,10 @@ test('queue commands without a relay and without a queue end with 69 and say so'
   for (const args of [['list'], ['stats'], ['show', 'x'], ['flush', '--all']]) {
     const { code, stderr } = await protorelay('queue', ...args, '-c', path);
     assert.equal(code, 69, stderr);
-    assert.match(stderr, /no relay is running on .*data/);
+    assert.match(
+      stderr,
+      /^protorelay: no relay is running on .*data, and there is no queue .*name its config with -c\n$/,
+    );
   }
 });
 

@@ -128,6 +128,11 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     'Reload      1s ago; a restart is needed for data_dir',
     '',
   ]);
+  const refused = { atMs: NOW - 1000, needsRestart: ['data_dir'], problems: ['bad'] };
+  assert.match(
+    formatStatus(host({ reload: refused }), NOW),
+    /^Reload {6}refused 1s ago: bad; a restart is needed for data_dir$/m,
+  );
   const { healthy, impaired, queue } = statusAnswer(status);
   assert.deepEqual(
     [healthy, impaired[0], queue?.recipients.deferred],

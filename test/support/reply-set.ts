@@ -7,7 +7,7 @@ import { readRefusal } from '../../src/feedback/reply-input.ts';
 const FOLDER = join(import.meta.dirname, '../feedback/replies');
 
 /** The table of conditions, and texts that the rules were first tried on without having been written from them. */
-export const REPLY_SETS = ['table', 'held-out', 'unseen', 'unseen-3', 'unseen-4', 'unseen-5'];
+export const REPLY_SETS = ['table', 'held-out', 'unseen', 'unseen-3', 'unseen-4', 'unseen-5', 'unseen-6'];
 
 export interface JudgedReply {
   id: string;
