@@ -291,7 +291,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   adopt(lane: Destination, hosts: readonly Host[]): ClientSession | null {
     const found = this.#connections.adopt(lane, hosts);
-    if (found?.from.forgettable === true) this.#lanes.drop(found.from);
+    if (found?.from.forgettable === true) this.#lanes.rests(found.from);
     return found?.session ?? null;
   }
 

@@ -349,6 +349,19 @@ test('an action goes on part by part; an interrupt ends it after a part and says
   }
 });
 
+test('fail means what was there when it began: the reports it makes are not failed with the rest', async () => {
+  const { queue, source, output } = setUp();
+  const selections = async (...[action, selection]: Parameters<ControlClient['operate']>) => {
+    queue.operated.length = 0;
+    await operateQueue(source, action, selection, { ...go, json: false }, output);
+    return (queue.operated as [unknown, Selection][]).map(([, meant]) => meant.receivedBeforeMs);
+  };
+  assert.deepEqual(await selections({ fail: '' }, {}), [output.nowMs]);
+  assert.deepEqual(await selections({ fail: '' }, { receivedBeforeMs: 5 }), [5]);
+  assert.deepEqual(await selections({ fail: '' }, { ids: ['id1'] }), [undefined]);
+  assert.deepEqual(await selections('delete', {}), [undefined]);
+});
+
 test('delete of what is failed says entries: their recipients had a fate before', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.operate = async () => ({ rows: 2, recipients: 0, sending: 0, queueIds: [], next: null });
