@@ -11,15 +11,24 @@ export const MAX_OFFERS = 1000;
 
 export class Cut {
   /** What is left of the rate that was refused. */
-  readonly factor: number;
+  factor: number;
   /** The middle of what was refused and what was accepted, if that is less. */
-  readonly isMean: boolean;
+  isMean: boolean;
   readonly #offers = new Map<string, readonly [number, number]>();
 
   constructor(factor: number, isMean: boolean, offers: readonly Offer[]) {
     this.factor = factor;
     this.isMean = isMean;
     for (const offer of offers) this.add(offer);
+  }
+
+  /** What another process has of the same cut; of two made in the same moment the deeper one holds. @returns whether it is another rate now. */
+  join(factor: number, isMean: boolean, offers: readonly Offer[]): boolean {
+    const before = this.perS;
+    if (factor > 0) this.factor = this.factor === 0 ? factor : Math.min(this.factor, factor);
+    this.isMean ||= isMean;
+    for (const offer of offers) this.add(offer);
+    return this.perS !== before;
   }
 
   add([process, offered, sustained]: Offer): void {

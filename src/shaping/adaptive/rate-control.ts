@@ -284,10 +284,7 @@ export class RateControl {
     if (news.epoch < this.#epoch) return 'told';
     const isNewer = news.epoch > this.#epoch || news.stage > this.#stage;
     if (news.epoch > this.#epoch) return this.#hearCut(news, nowMs, elsewherePerS);
-    const offersBefore = this.#cut.offers.length;
-    for (const offer of news.offers) this.#cut.add(offer);
-    const { offers } = this.#cut;
-    if (offers.length !== offersBefore) this.#top = this.#within(this.#cut.perS);
+    if (this.#cut.join(news.factor, news.is_mean, news.offers)) this.#top = this.#within(this.#cut.perS);
     if (isNewer) this.#take(news, nowMs);
     else if (news.stage === this.#stage) {
       if (this.#isHeld()) this.#hearProbe(news, nowMs);
