@@ -87,6 +87,7 @@ test('list --json: entries in the words of docs/words.md, filters passed on', as
         pool: null,
         metadata: null,
         deadline_at: null,
+        priority_hint: null,
         state: 'failed',
         attempts: 2,
         next_attempt_at: null,

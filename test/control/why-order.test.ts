@@ -162,13 +162,13 @@ class World {
       recipientDomain: DESTINATION,
       provider: SITE,
     };
-    const gates = new MessageGates();
+    const gates = new MessageGates(() => []);
     gates.set(this.gates);
     const nowMs = steadyMs();
     const { source } = egress.choose(egress.decide(routed).value, 'id', () => true);
     const goes =
       source !== null &&
-      gates.take(SITE, job, nowMs) === 0 &&
+      gates.take(SITE, { job, dkimDomains: null }, { name: SOURCE, netblock: '' }, nowMs) === 0 &&
       this.slots.own.takeMessage(nowMs) === 0 &&
       this.slots.total.takeMessage(nowMs) === 0;
     if (goes && this.slots.own.takeConnection(nowMs) !== 0) {
