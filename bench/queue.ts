@@ -28,6 +28,11 @@ const options = readOptions('bench/queue.ts', 'measures commands on a large queu
   together: { kind: 'flag', help: 'all commands in one process, to see whether they work: no figures' },
   rows: { kind: 'number', default: 1_000_000, help: 'deferred rows in the queue (sqlite, one process)' },
   mails: { kind: 'number', default: 0, help: 'fill with so many messages over SMTP instead' },
+  fail: {
+    kind: 'flag',
+    help: 'also fail --all, after which the queue is empty: measure it alone (--only fail)',
+  },
+  'null-sender': { kind: 'flag', help: 'the messages have no sender whom fail would write to' },
   ids: { kind: 'number', default: 20_000, help: 'messages that hold, release and delete name' },
   scattered: { kind: 'flag', help: 'these messages lie all over the queue; else one beside another' },
   processes: { kind: 'number', default: 1, help: 'relay processes (more than one: with --mails)' },
@@ -155,6 +160,7 @@ function tasksFor(all: number, named: string[]): Task[] {
     ]),
   ];
   // Its reports are new mail: what it is done to must be little.
+  if (options.fail) tasks.splice(-2, 0, ['fail --all', ['fail', '--yes', '--all']]);
   tasks.splice(-2, 0, ['fail, one domain', ['fail', '--yes', '--domain', 'd77.deferred.test']]);
   return tasks.filter(([title]) => options.only === '' || new RegExp(options.only).test(title));
 }
@@ -216,7 +222,14 @@ const settings: Settings = {
 };
 try {
   if (options.queue !== '') cpSync(options.queue, join(dir, 'data'), { recursive: true });
-  else if (!overSmtp) await preload(join(dir, 'data'), options.rows, 1000, 1024);
+  else if (!overSmtp)
+    await preload(
+      join(dir, 'data'),
+      options.rows,
+      1000,
+      1024,
+      options['null-sender'] ? '' : 'sender@bench.test',
+    );
   const relay = new RelayFixture(settings, { dir, readyMs: 120_000 });
   await relay.start();
   relay.events.close();

@@ -6,7 +6,6 @@
 import type { Cluster } from 'node:cluster';
 import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
@@ -19,6 +18,7 @@ import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
 import { type Drainable, Lifecycle } from './control/lifecycle.ts';
 import { ControlServer } from './control/server.ts';
+import { controlPathIn } from './control/socket-path.ts';
 import type { ControlTarget } from './control/target.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import { loadAgain, loadWithFiles } from './load-with-files.ts';
@@ -173,7 +173,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     throw error;
   });
   const startedAtMs = timeOfDayMs(steadyMs());
-  const controlPath = join(config.data_dir, 'control.sock');
+  const controlPath = controlPathIn(config.data_dir);
   const plane = keepPlane(config, log);
   const lifecycle = new Lifecycle(withPlane(relay, plane), {
     log,

@@ -28,6 +28,8 @@ export interface ChainOptions {
   settings: Settings;
   /** The sink is the static route of this domain, not the smarthost. */
   routeOnly?: string;
+  /** The sink is where MX records lead; the settings name the server that has them. */
+  byMx?: true;
   /** Folder with a queue to start from. */
   dir?: string;
   /** How long the last message may take to reach the sink. */
@@ -62,7 +64,12 @@ export async function runChain(options: ChainOptions): Promise<ChainReport> {
     : null;
   const hop = { host: '127.0.0.1', port: sink?.server.port ?? 0 };
   const { routeOnly } = options;
-  const route = routeOnly === undefined ? { smarthost: hop } : { routes: { [routeOnly]: hop } };
+  const route =
+    options.byMx === true
+      ? { mx_port: hop.port }
+      : routeOnly === undefined
+        ? { smarthost: hop }
+        : { routes: { [routeOnly]: hop } };
   const delivery = sink === null ? { enabled: false } : route;
   const settings = {
     ...options.settings,

@@ -75,6 +75,7 @@ export async function preload(
   count: number,
   domains: number,
   sizeBytes: number,
+  reversePath = 'sender@bench.test',
 ): Promise<void> {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const arena = createArena((BATCH + 64) * CHUNK_BYTES, tmpdir());
@@ -114,7 +115,7 @@ export async function preload(
         message: {
           queueId,
           envelope: {
-            reversePath: 'sender@bench.test',
+            reversePath,
             body: '7BIT',
             smtpUtf8: false,
             recipients: [

@@ -1,5 +1,4 @@
 /** `protorelay ban …`: prints for people, or JSON with --json. */
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
@@ -45,8 +44,8 @@ export function addBans(program: Command, line: CommandLine): void {
 /** Runs the command through the running relay, or on the file of a stopped one. */
 async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<ExitCode>): Promise<void> {
   const dataDir = dataDirOf(line.configPath());
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null) {
     line.endsWith(await command(client.bans).finally(() => client.close()));
     return;

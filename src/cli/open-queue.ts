@@ -1,6 +1,5 @@
 /** Opens the queue for the command line: through the running relay, or where a stopped one left it. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlClient } from '../control/client.ts';
@@ -32,8 +31,8 @@ export const QUEUE_KEYS = ['data_dir', 'node_id', 'database', 'storage', 'journa
 
 /** @param load the config with QUEUE_KEYS: only a queue that no relay runs on needs it. */
 export async function openQueue(dataDir: string, load: () => Config): Promise<QueueSource> {
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null)
     return {
       reader: client,
@@ -57,8 +56,8 @@ export async function openQueue(dataDir: string, load: () => Config): Promise<Qu
 /** Reports of the running relay, or of the servers themselves: then `load` is asked for the config with QUEUE_KEYS. */
 export async function openShards(dataDir: string, load: () => Config): Promise<ShardSource> {
   const none = 'the queue is a file (database.driver sqlite): it has no shards';
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null) {
     const report = async (): Promise<ShardReport[]> => {
       const shards = await client.shards();

@@ -1,10 +1,10 @@
 /** `protorelay reload`: asks the running relay to reload, and prints what became of it. */
-import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
-import { ControlClient } from '../control/client.ts';
+import type { ReloadAnswer } from '../control/protocol.ts';
 import { reloadAnswer } from '../control/reload-answer.ts';
 import type { CommandLine } from './command-line.ts';
 
@@ -14,34 +14,20 @@ export function addReload(program: Command, line: CommandLine): void {
     .description('make the running relay read its config and certificates again, as SIGHUP does')
     .option('--json', 'print JSON', false)
     .action(async ({ json }) => {
-      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await reloadRunning(controlPath, json, line.out, line.err));
+      const { askRelay } = await import('../control/running-relay.ts');
+      const answer = await askRelay(dataDirOf(line.configPath()), (client) => client.reload());
+      line.endsWith(tellReloaded(answer, json, line.out, line.err));
     });
 }
 
-export async function reloadRunning(
-  controlPath: string,
-  json: boolean,
-  out: NodeJS.WritableStream,
-  err: NodeJS.WritableStream,
-): Promise<ExitCode> {
-  const client = await ControlClient.connect(controlPath);
-  if (client === null) {
-    err.write(printableLines(`protorelay: no relay is running (${controlPath})\n`));
-    return EXIT.unavailable;
+function tellReloaded(answer: ReloadAnswer, json: boolean, out: Writable, err: Writable): ExitCode {
+  const { applied, needsRestart, problems } = answer;
+  for (const problem of problems) err.write(printableLines(`protorelay: not reloaded: ${problem}\n`));
+  if (json) out.write(`${printableJson(JSON.stringify(reloadAnswer(answer), null, 2))}\n`);
+  else {
+    if (applied.length > 0) out.write(printableLines(`changed: ${applied.join(', ')}\n`));
+    if (needsRestart.length > 0) out.write(printableLines(`takes a restart: ${needsRestart.join(', ')}\n`));
+    if (problems.length === 0) out.write('reloaded\n');
   }
-  try {
-    const answer = await client.reload();
-    const { applied, needsRestart, problems } = answer;
-    for (const problem of problems) err.write(printableLines(`protorelay: not reloaded: ${problem}\n`));
-    if (json) out.write(`${printableJson(JSON.stringify(reloadAnswer(answer), null, 2))}\n`);
-    else {
-      if (applied.length > 0) out.write(printableLines(`changed: ${applied.join(', ')}\n`));
-      if (needsRestart.length > 0) out.write(printableLines(`takes a restart: ${needsRestart.join(', ')}\n`));
-      if (problems.length === 0) out.write('reloaded\n');
-    }
-    return problems.length === 0 ? EXIT.ok : EXIT.config;
-  } finally {
-    client.close();
-  }
+  return problems.length === 0 ? EXIT.ok : EXIT.config;
 }

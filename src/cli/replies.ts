@@ -1,6 +1,5 @@
 /** `protorelay replies …`: what the replies of peers mean, by the rules of config/replies.json; which ones no rule knows. */
 import { once } from 'node:events';
-import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
@@ -49,8 +48,7 @@ function addUnknown(replies: Command, line: CommandLine): void {
     .action(async ({ json }: { json: boolean }) => {
       const { listUnknown } = await import('./unknown-replies.ts');
       const { dataDirOf } = await import('../config/load.ts');
-      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await listUnknown(controlPath, json, line.out, line.err));
+      line.endsWith(await listUnknown(dataDirOf(line.configPath()), json, line.out));
     });
 }
 

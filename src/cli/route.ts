@@ -1,5 +1,4 @@
 /** `protorelay route RCPT`: which way mail to a recipient goes, and what limits it there. Asks DNS itself, and the relay if one runs. */
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { RelayPolicy } from '../admission/relay-policy.ts';
 import { domainForm, domainKey, domainOf } from '../base/domain.ts';
@@ -258,8 +257,8 @@ async function explainedBy(
   config: Config,
   asked: AskedEntry,
 ): Promise<{ explained: Explained; isRunning: boolean }> {
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(config.data_dir);
   if (client !== null)
     try {
       const [explained] = await client.explain([asked]);

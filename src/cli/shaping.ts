@@ -12,6 +12,7 @@ import { learnedLimitLines, learnedLimitsBySite, type ShownLearnedLimit } from '
 import { learnedBySite, learnedLines, type ShownLearned } from './learned-shown.ts';
 import { disagreements } from './provider-names.ts';
 import { replayCommand } from './shaping-replay.ts';
+import { suggestCommand } from './shaping-suggest.ts';
 
 const CHECK_HELP = `
 Says what is wrong with config/shaping.json and shaping.overrides_file, with file and line: names and numbers that are none,
@@ -81,6 +82,7 @@ export function addShaping(program: Command, line: CommandLine): void {
       );
     });
   replayCommand(shaping, line);
+  suggestCommand(shaping, line);
 }
 
 /** What limits are called that hold for sites of no provider. */

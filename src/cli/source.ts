@@ -1,8 +1,6 @@
 /** `protorelay source list`: prints for people, or JSON with --json. */
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
-import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
@@ -18,11 +16,8 @@ export function addSources(program: Command, line: CommandLine): void {
     .description('each source with what its checks came to; ends with 75 when one is suspended')
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
-      const path = join(dataDirOf(line.configPath()), 'control.sock');
-      const { ControlClient } = await import('../control/client.ts');
-      const client = await ControlClient.connect(path);
-      if (client === null) throw new RelayError('control_failed', `no relay is running (${path})`);
-      const reports = await client.sources().finally(() => client.close());
+      const { askRelay } = await import('../control/running-relay.ts');
+      const reports = await askRelay(dataDirOf(line.configPath()), (client) => client.sources());
       line.endsWith(listSources(reports, json, process.stdout, Date.now()));
     });
 }

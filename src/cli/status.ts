@@ -1,12 +1,10 @@
 /** `protorelay status`: how the relay of this host is, on one screen, with an exit code by its health. */
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
-import { printableJson, printableLines } from '../base/printable.ts';
+import { printableJson } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
-import { ControlClient } from '../control/client.ts';
 import { type HostStatus, type Impairment, impairments } from '../control/status.ts';
 import { statusAnswer } from '../control/status-answer.ts';
 import { STATES } from '../control/words.ts';
@@ -33,35 +31,30 @@ export function addStatus(program: Command, line: CommandLine): void {
     )
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
-      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await showStatus(controlPath, json, line.out, line.err, Date.now()));
+      line.endsWith(await showStatus(dataDirOf(line.configPath()), json, line.out, Date.now()));
     });
 }
 
 export async function showStatus(
-  controlPath: string,
+  dataDir: string,
   json: boolean,
   out: Writable,
-  err: Writable,
   nowMs: number,
 ): Promise<ExitCode> {
-  const client = await ControlClient.connect(controlPath);
-  if (client === null) {
-    if (json) out.write(`${JSON.stringify({ running: false, healthy: false }, null, 2)}\n`);
-    err.write(printableLines(`protorelay: no relay is running (${controlPath})\n`));
-    return EXIT.unavailable;
-  }
+  const { askRelay } = await import('../control/running-relay.ts');
+  let running = false;
   try {
-    const status = await client.status();
+    const status = await askRelay(dataDir, (client) => {
+      running = true;
+      return client.status();
+    });
     if (json) out.write(`${printableJson(JSON.stringify(statusAnswer(status), null, 2))}\n`);
     else out.write(formatStatus(status, nowMs));
     return impairments(status).length === 0 ? EXIT.ok : EXIT.temporary;
   } catch (error) {
-    if (json && error instanceof RelayError && error.code === 'control_silent')
-      out.write(`${JSON.stringify({ running: true, healthy: false }, null, 2)}\n`);
+    const says = error instanceof RelayError && (!running || error.code === 'control_silent');
+    if (json && says) out.write(`${JSON.stringify({ running, healthy: false }, null, 2)}\n`);
     throw error;
-  } finally {
-    client.close();
   }
 }
 

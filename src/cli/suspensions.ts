@@ -1,6 +1,5 @@
 /** `protorelay suspend`, `resume` and `suspensions`: rules that hold mail back. Prints for people, or JSON with --json. */
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
@@ -128,8 +127,8 @@ async function onSuspensions(
 ): Promise<void> {
   const dataDir = dataDirOf(line.configPath());
   const output = { out: line.out, err: line.err };
-  const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  const { runningRelay } = await import('../control/running-relay.ts');
+  const client = await runningRelay(dataDir);
   if (client !== null) {
     line.endsWith(await command(client.suspensions, output).finally(() => client.close()));
     return;

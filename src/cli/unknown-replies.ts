@@ -1,8 +1,8 @@
 /** What `protorelay replies unknown` prints of a running relay. */
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
-import { printable, printableJson, printableLines } from '../base/printable.ts';
-import { ControlClient } from '../control/client.ts';
+import { printable, printableJson } from '../base/printable.ts';
 import { unknownReplyAnswer } from '../control/replies-answer.ts';
+import { askRelay } from '../control/running-relay.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import { columns } from './format.ts';
 
@@ -10,17 +10,11 @@ const SHOWN = 120;
 const TITLES = ['REPLIES', 'PROVIDER', 'CODE', 'STATUS', 'TEXT'];
 
 export async function listUnknown(
-  controlPath: string,
+  dataDir: string,
   json: boolean,
   out: NodeJS.WritableStream,
-  err: NodeJS.WritableStream,
 ): Promise<ExitCode> {
-  const client = await ControlClient.connect(controlPath);
-  if (client === null) {
-    err.write(printableLines(`protorelay: no relay is running (${controlPath})\n`));
-    return EXIT.unavailable;
-  }
-  const replies = await client.unknownReplies().finally(() => client.close());
+  const replies = await askRelay(dataDir, (client) => client.unknownReplies());
   if (json)
     out.write(
       `${printableJson(JSON.stringify({ unknown_replies: replies.map(unknownReplyAnswer) }, null, 2))}\n`,

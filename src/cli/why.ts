@@ -95,7 +95,16 @@ export function whyText({ queue_id, entries }: WhyAnswer): string {
         `${detail ?? ''}${limit === null ? '' : `, ${used ?? 0} of ${limit}`}${since === null ? '' : `, since ${since}`}`,
       ),
     ]);
-    const { verdict } = entry;
+    const { verdict, position, position_exact: isExact } = entry;
+    if (position !== null)
+      rows.push([
+        '  position',
+        '',
+        '',
+        `${isExact ? '' : 'at least '}${position} recipients there are due before`,
+      ]);
+    for (const { recipients, reason, detail: said } of entry.last_replies)
+      rows.push(['  last', reason, counted(recipients, 'recipient', 'recipients'), printable(said)]);
     if (verdict !== null) rows.push(['  means', `${verdict.class} (${verdict.scope})`, verdict.move, '']);
     text += columns(rows);
   }

@@ -176,14 +176,20 @@ function validate(source: Source): {
   }
 }
 
+/** Of a file that is no config at all, each key is unknown. */
+const MOST_HINTS = 200;
+
 /** The first problem of each value; none for a value whose variable is not set, which is a problem already. */
 function firstOfEach(issues: readonly z.core.$ZodIssue[], source: Source): Problem[] {
+  const hints = { left: MOST_HINTS };
   const seen = new Set<string>();
   return issues.flatMap((issue) => {
     const key = JSON.stringify(issue.path);
     const again = issue.code !== 'unrecognized_keys' && seen.has(key);
     seen.add(key);
-    return again || source.unset.has(nodeAt(source.root, issue.path)) ? [] : problemsOf(issue, source.root);
+    return again || source.unset.has(nodeAt(source.root, issue.path))
+      ? []
+      : problemsOf(issue, source.root, hints);
   });
 }
 

@@ -137,6 +137,7 @@ export function nearest(key: string, known: readonly string[]): string | null {
   let best: string | null = null;
   let bestDistance = Math.max(1, Math.floor(key.length / 3)) + 1;
   for (const candidate of known) {
+    if (Math.abs(key.length - candidate.length) >= bestDistance) continue;
     const distance = editDistance(key.toLowerCase(), candidate);
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }

@@ -8,6 +8,7 @@ import type { SourceReport } from '../egress/source-report.ts';
 import { type AskedEntry, type Explained, MAX_ASKED } from '../mail/blocker.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
+import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
@@ -127,6 +128,10 @@ export class ControlClient implements QueueReader {
 
   shards(): Promise<ShardReport[]> {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
+  }
+
+  sites(): Promise<SiteReport[]> {
+    return this.#call('sites', {}) as Promise<SiteReport[]>;
   }
 
   sources(): Promise<SourceReport[]> {

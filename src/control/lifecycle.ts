@@ -149,6 +149,7 @@ export class Lifecycle {
     const { applied, needsRestart, problems = [] } = reloaded;
     this.#ports.reloaded(loaded.config);
     log.info('relay.reloaded', { applied, needs_restart: needsRestart });
+    if (problems.length > 0) log.error('relay.reload_partial', { problems });
     if (this.#firstSignalMs === null) tell('ready');
     return { applied, needsRestart, problems };
   }

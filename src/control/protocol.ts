@@ -148,6 +148,7 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('unknown_replies'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('sites'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('sources'), params: z.strictObject({}) }),
   z.strictObject({
     id,

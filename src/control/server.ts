@@ -220,6 +220,8 @@ export class ControlServer {
         return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
       case 'resume':
         return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
+      case 'sites':
+        return (await target.sites?.()) ?? [];
       case 'sources':
         return (await target.sources?.()) ?? [];
       case 'shards':

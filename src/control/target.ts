@@ -7,6 +7,7 @@ import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { LimitedFile, QueueStats } from '../mail/queue-stats.ts';
+import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
@@ -114,6 +115,8 @@ export interface ControlTarget extends QueueReader {
   standing?(destinations: string[]): Standing | Promise<Standing>;
   /** What limits these entries, and keeps them, as far as the relay knows. */
   explain?(entries: AskedEntry[]): Explained[] | Promise<Explained[]>;
+  /** The sites that mail goes to, with what went there. */
+  sites?(): SiteReport[] | Promise<SiteReport[]>;
   /** Refusals that no rule knew, the most frequent first. */
   unknownReplies?(): Promise<UnknownReply[]>;
 }

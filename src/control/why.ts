@@ -4,7 +4,7 @@
  */
 import type { MailDetail, Missing } from '../database/database.ts';
 import type { AskedEntry, Blocker, BlockerKind, Explained } from '../mail/blocker.ts';
-import type { QueueRow } from '../mail/queue-row.ts';
+import { MOST_BEFORE, type QueueRow } from '../mail/queue-row.ts';
 import { HELD_BY_RULE, rulesIn } from '../mail/rule-hold.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
@@ -73,6 +73,14 @@ export interface WhyAnswer {
     causes: Cause[];
     /** When the last of its causes is over; null: nobody knows. */
     next_move_at: string | null;
+    /** It does not move before: the last end that is known; null: no end is. */
+    not_before_at: string | null;
+    /** How many recipients of other mail to its destination are due before it; null: it does not wait for its turn. */
+    position: number | null;
+    /** false: there may be more. */
+    position_exact: boolean;
+    /** What hosts, or the relay, said last of recipients that wait. */
+    last_replies: { recipients: number; reason: string; detail: string }[];
     /** Where it leads and leaves from; null: not known. */
     site: string | null;
     source: string | null;
@@ -134,6 +142,10 @@ export function whyAnswer(
       waiting_recipients: row.waiting,
       attempts: row.attempts,
       next_move_at: nextMove(causes),
+      not_before_at: notBefore(causes),
+      position: mail.before?.[row.destination] ?? null,
+      position_exact: (mail.before?.[row.destination] ?? 0) < MOST_BEFORE,
+      last_replies: lastReplies(mail, row),
       site: known?.site ?? at(standing, row.destination)?.site ?? null,
       source: known?.source ?? null,
       verdict: verdictOn(row),
@@ -150,6 +162,25 @@ const at = (standing: Standing | null, destination: string): DestinationStanding
 function nextMove(causes: readonly Cause[]): string | null {
   const ends = causes.map(({ until }) => until);
   return ends.length === 0 || ends.includes(null) ? null : (ends.sort().at(-1) ?? null);
+}
+
+const notBefore = (causes: readonly Cause[]): string | null =>
+  causes
+    .flatMap(({ until }) => until ?? [])
+    .sort()
+    .at(-1) ?? null;
+
+const MOST_REPLIES = 10;
+
+function lastReplies(mail: MailDetail, row: QueueRow): WhyAnswer['entries'][number]['last_replies'] {
+  const all = new Map<string, { recipients: number; reason: string; detail: string }>();
+  for (const { destination, status, reason = '', detail = '' } of mail.recipients) {
+    if (destination !== row.destination || status !== 'waiting' || reason === '') continue;
+    const known = all.get(`${reason} ${detail}`);
+    if (known !== undefined) known.recipients++;
+    else all.set(`${reason} ${detail}`, { recipients: 1, reason, detail });
+  }
+  return [...all.values()].sort((a, b) => b.recipients - a.recipients).slice(0, MOST_REPLIES);
 }
 
 /** The rules that hold recipients of the entry. */
@@ -231,7 +262,13 @@ function causesOf(
     const key = row.destination;
     const detail = standing?.suspendedReason ?? '';
     suspended.push(
-      causeOf('destination_suspended', 'connect_failures', { key, detail, untilMs, setBy: detail }),
+      causeOf('destination_suspended', 'connect_failures', {
+        key,
+        detail,
+        untilMs,
+        sinceMs: standing?.suspendedSinceMs ?? null,
+        setBy: detail,
+      }),
     );
   }
   // A rule that holds it is named already.
@@ -306,6 +343,7 @@ export function mergeStandings(parts: readonly Standing[]): Standing {
       known.site ??= one.site;
       if ((one.suspendedUntilMs ?? 0) > (known.suspendedUntilMs ?? 0)) {
         known.suspendedUntilMs = one.suspendedUntilMs;
+        known.suspendedSinceMs = one.suspendedSinceMs;
         known.suspendedReason = one.suspendedReason;
       }
     }

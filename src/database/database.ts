@@ -255,6 +255,8 @@ export interface MailDetail {
     detail: string;
   }[];
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
+  /** Of destinations at which it waits: how many recipients of other mail there are due before (queue-place.ts). */
+  before: Record<string, number>;
 }
 export type { OperateAction };
 /** Waiting recipients of an entry that were removed; each gets one event (I2). */

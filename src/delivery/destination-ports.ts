@@ -18,7 +18,7 @@ import type { Host, Route } from './route.ts';
 /** @template Destination the class of the destination that asks. */
 export interface DestinationPorts<Destination> {
   /** Limits of mail by more than source and site. */
-  readonly gates: Pick<MessageGates, 'take' | 'refusedBy'>;
+  readonly gates: Pick<MessageGates<Attempt>, 'take' | 'refusedBy'>;
   /** Where mail goes on that may not leave by its source now. */
   readonly departures: Pick<Departures, 'divert'>;
   readonly arena: Arena;
@@ -49,7 +49,7 @@ export interface DestinationPorts<Destination> {
   /** Connections of the destination's other lanes. */
   openBeside(destination: Destination): number;
   /** Takes the limits of a site, for the lane's source; `release` gives them up. */
-  enter(destination: Destination, site: Site): Promise<LaneLimits>;
+  enter(destination: Destination, site: Site, hosts: readonly Host[]): Promise<LaneLimits>;
   release(limits: LaneLimits): void;
   /** Calls `pump` at this time. */
   pumpAt(destination: Destination, atMs: number): void;

@@ -5,11 +5,12 @@
 import type { LaneLimits } from '../shaping/lane-limits.ts';
 import type { Site } from '../shaping/sites.ts';
 import type { Attempt } from './attempt.ts';
+import type { Host } from './route.ts';
 
 export interface LaneSharePorts {
   now(): number;
   /** Takes the limits of a site, for the lane's source. */
-  enter(site: Site): Promise<LaneLimits>;
+  enter(site: Site, hosts: readonly Host[]): Promise<LaneLimits>;
   release(limits: LaneLimits): void;
   /** Calls `due`, and then `pump`, at this time. */
   at(atMs: number): void;
@@ -31,10 +32,10 @@ export class LaneShare {
   }
 
   /** @param site undefined where the operator chose the hosts: such mail has no limits but those of the config. */
-  async routed(site: Site | undefined): Promise<void> {
+  async routed(site: Site | undefined, hosts: readonly Host[]): Promise<void> {
     const before = this.limits;
     if (site === undefined) this.limits = null;
-    else this.limits = await this.#ports.enter(site);
+    else this.limits = await this.#ports.enter(site, hosts);
     if (before !== null) this.#ports.release(before);
   }
 

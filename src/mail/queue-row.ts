@@ -20,3 +20,6 @@ export interface QueueRow {
   /** As mail/attributes.ts writes them; null: it has none. */
   attributes: string | null;
 }
+
+/** So many rows that are due before one are counted at most, to say its place. */
+export const MOST_BEFORE = 2000;

@@ -47,6 +47,7 @@ export function relayControl(
   holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
   sources: () => SourceReport[],
   explain: NonNullable<ControlTarget['explain']>,
+  sites: NonNullable<ControlTarget['sites']>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -68,6 +69,7 @@ export function relayControl(
     }),
     sources,
     explain,
+    sites,
     unknownReplies: async () => mergeUnknown(await deliveries.unknownReplies(), unknownKept()),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,

@@ -6,9 +6,10 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import { readRegularText } from '../base/regular-file.ts';
-import { steadyMs } from '../base/steady.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { Overflow } from '../egress/overflow.ts';
+import type { SiteReport } from '../mail/site-report.ts';
 import { LeasedParts, type SharedParts } from '../scheduler/parts.ts';
 import type { LimitKey, LimitNews, LimitSign, SlotOf } from '../shaping/limit-key.ts';
 import { LimitKeys } from '../shaping/limit-keys.ts';
@@ -17,6 +18,7 @@ import { createLimitTable } from '../shaping/limit-table.ts';
 import { readCounts, writeCounts } from '../shaping/saved-counts.ts';
 import type { ShapingData } from '../shaping/shaping-data.ts';
 import { type LoadedShaping, loadShaping } from '../shaping/shaping-file.ts';
+import { SiteTraffic } from '../shaping/site-traffic.ts';
 import type { ProcessPlace } from './place.ts';
 
 /** How often it is looked whether a limit's part is to be leased. */
@@ -44,12 +46,15 @@ export class RelayShaping {
   readonly table = createLimitTable();
   readonly keys: LimitKeys;
   loaded: LoadedShaping;
+  readonly traffic = new SiteTraffic(() => timeOfDayMs(steadyMs()));
   #overflow: Overflow;
   readonly #setup: RelayShapingSetup;
   readonly #path: string;
   #timer: NodeJS.Timeout | null = null;
   #written = '';
   #saidFull = false;
+  /** Number of processes that share limits. */
+  readonly sharers: () => number;
   readonly #leases: LimitLeases | null;
   #leaseTimer: NodeJS.Timeout | null = null;
 
@@ -60,6 +65,7 @@ export class RelayShaping {
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping, config.egress);
     this.#overflow = new Overflow(config);
+    this.sharers = () => Math.max(agenda?.members().all ?? 1, place.processes);
     this.#leases = agenda === null ? null : this.#openLeases(agenda);
     const part = { part: 1 / place.processes, connections: null, isLease: false };
     this.keys = new LimitKeys(this.loaded.data, {
@@ -71,6 +77,7 @@ export class RelayShaping {
         this.#leases?.begins(key, slot);
         setup.begins(key);
       },
+      ends: (key, slot) => this.traffic.opened(key, slot.opened),
       others: ({ source, site, provider }) => this.#overflow.sourcesOf(source ?? '', site, provider),
     });
   }
@@ -109,8 +116,17 @@ export class RelayShaping {
   /** Takes what a delivery thread tells. */
   take(thread: number, news: LimitNews): SlotOf[] {
     for (const sign of news.signs) this.#setup.saw(sign);
+    for (const hosts of news.hosts) this.traffic.found(hosts);
     for (const { destination, site } of news.sites) this.#setup.belongs(destination, site);
     return this.keys.take(thread, news);
+  }
+
+  /** What is known of sites, for operators. */
+  sites(): SiteReport[] {
+    const opened = new Map<string, number>();
+    for (const [, { key, slot }] of this.keys.entries())
+      if (key.source !== null) opened.set(key.site, (opened.get(key.site) ?? 0) + slot.opened);
+    return this.traffic.report(opened);
   }
 
   #openLeases(agenda: SharedParts): LimitLeases {
@@ -132,7 +148,7 @@ export class RelayShaping {
     const parts = new LeasedParts(shared, steadyMs);
     return new LimitLeases({
       now: steadyMs,
-      sharers: () => members().all,
+      sharers: this.sharers,
       limitsOf: (key) => this.keys.limitsOf(key),
       rewrite: (name) => this.keys.rewrite(name),
       holds: (name, slot) => this.keys.entry(name)?.slot === slot,

@@ -193,6 +193,8 @@ export class Stages {
       log: this.log,
       events: this.events,
       shaping: this.shaping,
+      nodes: agenda,
+      siteOf: (domain) => this.scheduler.standing(domain).site,
       threads: threadCount(config.delivery_threads),
       postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
       postMoves: (moves) => this.deliveries.postAll({ type: 'moves', moves }),
@@ -299,6 +301,7 @@ export class Stages {
       suppression: this.suppression,
       texts: () => this.replies.texts,
       current: () => this.config,
+      complained: (complaint) => this.learning.complained(complaint),
       tell: (keys) => {
         this.sessions.postAll({ type: 'return-paths', keys });
         this.deliveries.postAll({ type: 'return-paths', keys });
@@ -308,6 +311,7 @@ export class Stages {
     this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
     this.deliveries = new DeliveryThreads({
       results: (results) => {
+        this.shaping.traffic.take(results);
         this.learning.take(results);
         this.#settle(results);
       },
@@ -361,6 +365,7 @@ export class Stages {
       () => this.#holds(),
       () => reportOf(this.config.egress, (source) => this.sources.checks.standing(source)),
       (entries) => explain.explain(entries),
+      () => this.shaping.sites(),
     );
   }
 

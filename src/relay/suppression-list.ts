@@ -3,7 +3,6 @@
  * at once, in the filter of the host. Part of the composition root.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { lockDataDir } from '../base/data-dir.ts';
@@ -11,7 +10,7 @@ import { RelayError } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import { ControlClient } from '../control/client.ts';
+import { runningRelay } from '../control/running-relay.ts';
 import { openConnection } from '../database/sqlite/connection.ts';
 import { SuppressionFile } from '../database/sqlite/suppression-file.ts';
 import { SuppressionBook, type SuppressionPart } from '../feedback/suppression-book.ts';
@@ -46,7 +45,7 @@ export interface SuppressionList {
 
 /** @param changes whether the command writes: on a stopped relay it then keeps one from starting. */
 export async function openSuppressionList(config: Config, changes: boolean): Promise<SuppressionList> {
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  const client = await runningRelay(config.data_dir);
   client?.close();
   const running = client !== null;
   const lock = changes && !running ? lockDataDir(config.data_dir) : null;

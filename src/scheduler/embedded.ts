@@ -183,6 +183,7 @@ export class EmbeddedScheduler implements Scheduler {
 
   suspend(destination: string, untilMs: number, reason = ''): void {
     const place = this.#place(destination);
+    if (place.suspendedUntilMs <= this.#steady()) place.suspendedSinceMs = this.#steady();
     place.suspendedUntilMs = untilMs;
     place.suspendedReason = reason;
     if (untilMs > this.#steady()) this.#watch(place, untilMs);
@@ -260,6 +261,7 @@ export class EmbeddedScheduler implements Scheduler {
       destination,
       sending: place.inFlight,
       suspendedUntilMs: leftMs > 0 ? now() + leftMs : null,
+      suspendedSinceMs: leftMs > 0 ? now() - (this.#steady() - place.suspendedSinceMs) : null,
       suspendedReason: leftMs > 0 ? place.suspendedReason : '',
       limit:
         this.#room(place) <= 0 ? 'places' : !hasRate ? 'rate' : this.#sites.isOpen(place) ? null : 'site',

@@ -36,6 +36,8 @@ export interface Place {
   /** When delivery found its site last, or was given a row to find it, in steady time. */
   siteMs: number;
   suspendedUntilMs: number;
+  /** When that began, in steady time. */
+  suspendedSinceMs: number;
   suspendedReason: string;
   /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
   oldLookMs: number;
@@ -58,6 +60,7 @@ export const newPlace = (destination: string): Place => ({
   group: null,
   siteMs: 0,
   suspendedUntilMs: 0,
+  suspendedSinceMs: 0,
   suspendedReason: '',
   oldLookMs: NEVER,
   claiming: false,

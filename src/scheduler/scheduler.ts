@@ -76,6 +76,7 @@ export interface DestinationStanding {
   sending: number;
   /** Until when failing connections keep it from being tried, as a time of day; null: they do not. */
   suspendedUntilMs: number | null;
+  suspendedSinceMs: number | null;
   suspendedReason: string;
   /** What is used up: places with delivery (or memory for their content), the destination's rate, or a limit of its site. */
   limit: 'places' | 'rate' | 'site' | null;

@@ -2,7 +2,7 @@
 import type { Blocker, BlockerKind, EffectiveLimit } from '../mail/blocker.ts';
 import type { LimitKey } from './limit-key.ts';
 import type { Cap, KeyStanding, LimitKeys } from './limit-keys.ts';
-import { type Gate, type GatedMail, type GateKind, gateValue } from './message-gates.ts';
+import { type Gate, type GatedFrom, type GatedMail, type GateKind, isAbout } from './message-gates.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
 
 /** Who set something, since when, and what it counts itself. */
@@ -32,6 +32,7 @@ const DATA = '';
 
 const KINDS: Readonly<Record<string, BlockerKind>> = {
   adaptive: 'adaptive',
+  netblock: 'adaptive',
   warmup: 'warmup',
   operator: 'source_paused',
   source: 'source_paused',
@@ -65,12 +66,12 @@ export class Explaining {
     };
   }
 
-  /** What closes a site for mail of its tenant, campaign or sender's domain. */
-  gates(site: string, mail: GatedMail): Blocker[] {
+  /** What closes a site for mail of its block of addresses, signature, tenant, campaign or sender's domain. */
+  gates(site: string, mail: GatedMail, from: GatedFrom): Blocker[] {
     const nowMs = this.#ports.now();
     return this.#ports
       .gatesAt(site)
-      .filter(({ gate }) => gate.closedUntilMs > nowMs && gateValue(gate.kind, mail) === gate.value)
+      .filter(({ gate }) => gate.closedUntilMs > nowMs && isAbout(gate, mail, from))
       .map(({ gate: { kind, value, closedUntilMs }, setBy, sinceMs }) => ({
         kind: GATE_BLOCKERS[kind],
         key: `${kind} ${value} at ${site}`,
@@ -100,19 +101,22 @@ export class Explaining {
     return { setBy, sinceMs, untilMs };
   }
 
-  #closed(key: LimitKey, { closed }: KeyStanding): Blocker[] {
+  #closed(key: LimitKey, { closed, data }: KeyStanding): Blocker[] {
     const nowMs = this.#ports.now();
     return closed
       .filter(([, untilMs]) => untilMs > nowMs)
-      .map(([by, untilMs]) => {
+      .map(([by, untilMs, sinceMs]) => {
+        // A thread closed it for as long as the data say.
+        const beganMs = sinceMs === 0 && by === 'connect_failures' ? untilMs - (data.pause_ms ?? 0) : sinceMs;
         const limit = by === 'connect_failures' ? 'connect_failures_before_pause' : '';
-        const { setBy, sinceMs, counts } = this.#said(key, by === 'connect_failures' ? DATA : by, limit);
+        const said = this.#said(key, by === 'connect_failures' ? DATA : by, limit);
+        const { setBy, counts } = said;
         return {
           kind: KINDS[by] ?? 'provider_limit',
           key: `pause (${by}) of ${whose(key)}`,
           limit: counts?.limit ?? null,
           used: counts?.used ?? null,
-          sinceMs,
+          sinceMs: beganMs === 0 || beganMs === untilMs ? said.sinceMs : this.#ports.timeOfDay(beganMs),
           untilMs: this.#ports.timeOfDay(untilMs),
           setBy,
         };
@@ -126,7 +130,7 @@ export class Explaining {
     const found: Blocker[] = [];
     for (const [name, { here, by }] of least) {
       const isRate = RATE_NAMES.includes(name as RateName);
-      const untilMs = isRate ? slot.usage(name as RateName, nowMs).untilMs : 0;
+      const { untilMs, sinceMs } = isRate ? slot.usage(name as RateName, nowMs) : FREE;
       const isFull = name === 'max_connections' && slot.open >= slot.maxConnections;
       if (untilMs === 0 && !isFull) continue;
       const waits = name === 'max_connections' || name === 'connections_per_min';
@@ -136,10 +140,15 @@ export class Explaining {
         limit: isFull ? slot.maxConnections : here,
         used: this.#used(standing, name),
         ...this.#plain(key, by, name),
+        sinceMs: this.#since(isFull ? slot.fullSinceMs : sinceMs),
         untilMs: untilMs === 0 ? null : this.#ports.timeOfDay(untilMs),
       });
     }
     return found;
+  }
+
+  #since(steadyMs: number): number | null {
+    return steadyMs === 0 ? null : this.#ports.timeOfDay(steadyMs);
   }
 
   #used({ slot }: KeyStanding, name: string): number | null {
@@ -157,7 +166,13 @@ export class Explaining {
   }
 }
 
+const FREE = { untilMs: 0, sinceMs: 0 };
+
 const GATE_BLOCKERS: Record<GateKind, BlockerKind> = {
+  provider: 'source_paused',
+  source: 'source_paused',
+  netblock: 'adaptive',
+  dkim_domain: 'sender_limit',
   campaign: 'campaign_paused',
   tenant: 'tenant_limit',
   return_path_domain: 'sender_limit',
@@ -181,7 +196,8 @@ function leastOf({ data, caps, share }: KeyStanding): Map<string, Least> {
   const most = data.max_connections ?? 0;
   take('max_connections', most, connections ?? Math.max(1, Math.floor(most * part)), DATA);
   for (const name of RATE_NAMES) take(name, data[name] ?? 0, (data[name] ?? 0) * part, DATA);
-  for (const [by, cap] of caps)
-    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) take(name, value, value, by);
+  for (const [by, cap, isShared] of caps)
+    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][])
+      take(name, value, isShared ? value * part : value, by);
   return least;
 }

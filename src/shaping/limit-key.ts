@@ -18,6 +18,13 @@ export interface SiteOf {
   provider: string;
 }
 
+/** Hosts by which mail goes to a site. */
+export interface SiteHosts {
+  site: string;
+  provider: string;
+  hosts: { name: string; addresses: string[] }[];
+}
+
 /** How a connection ended that says what the peer allows. */
 export interface LimitSign {
   key: LimitKey;
@@ -40,6 +47,8 @@ export interface LimitNews {
   free: string[];
   sites: SiteOf[];
   signs: LimitSign[];
+  /** Those not told before. */
+  hosts: SiteHosts[];
 }
 
 /** The answer. */

@@ -19,13 +19,17 @@ const REFUSED = 7;
 const LEAVING = 8;
 const SHARED = 9;
 const SERVING = 10;
+const OPENED = 11;
 /** Even: 64-bit words follow. */
 const INTS = 12;
 /** 64-bit words. */
 const CLOSED_UNTIL = INTS / 2;
 const PACES = CLOSED_UNTIL + 1;
 const NEXT = PACES + 2 * RATE_NAMES.length;
-const SLOT_WORDS = NEXT + RATE_NAMES.length + 1;
+/** Since when each rate, and then the connections, are used up: of use as long as they are. */
+const FULL_SINCE = NEXT + RATE_NAMES.length;
+const FULL_CONNECTIONS = FULL_SINCE + RATE_NAMES.length;
+const SLOT_WORDS = FULL_CONNECTIONS + 2;
 const SLOT_BYTES = 8 * SLOT_WORDS;
 
 const NO_LIMIT = 0x7fffffff;
@@ -40,7 +44,15 @@ const SHARED_LOOK_MS = 5000;
 export const WHEN_FREED = Number.POSITIVE_INFINITY;
 
 /** Why a slot is closed. */
-export const CLOSED_REASONS = ['', 'connect_failures', 'adaptive', 'operator', 'source', 'warmup'] as const;
+export const CLOSED_REASONS = [
+  '',
+  'connect_failures',
+  'adaptive',
+  'operator',
+  'source',
+  'warmup',
+  'netblock',
+] as const;
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
 
 /** As `maxConnections`. */
@@ -94,7 +106,9 @@ export class LimitSlot {
   }
 
   write({ maxConnections, messagesPerConnection, isShare, paces }: SlotLimits, nowMs = 0): void {
-    Atomics.store(this.#ints, MAX_CONNECTIONS, maxConnections === 0 ? NO_LIMIT : Math.max(0, maxConnections));
+    const most = maxConnections === 0 ? NO_LIMIT : Math.max(0, maxConnections);
+    if (Atomics.exchange(this.#ints, MAX_CONNECTIONS, most) !== most)
+      this.#reals[FULL_CONNECTIONS] = this.open >= most ? nowMs : 0;
     Atomics.store(this.#ints, SHARED, isShare ? 1 : 0);
     Atomics.store(this.#ints, MESSAGES_PER_CONNECTION, messagesPerConnection);
     // A thread may read the one before the other is written: then a single event comes early or late.
@@ -115,6 +129,11 @@ export class LimitSlot {
 
   get open(): number {
     return Atomics.load(this.#ints, OPEN);
+  }
+
+  /** Connections opened since the slot began. */
+  get opened(): number {
+    return Atomics.load(this.#ints, OPENED) >>> 0;
   }
 
   /** Connections over which mail goes, or may. */
@@ -157,12 +176,15 @@ export class LimitSlot {
   takeConnection(nowMs: number): number {
     const closedUntilMs = this.#closed(nowMs);
     if (closedUntilMs !== 0) return closedUntilMs;
-    if (Atomics.add(this.#ints, OPEN, 1) >= this.maxConnections) {
+    const most = this.maxConnections;
+    const open = Atomics.add(this.#ints, OPEN, 1);
+    if (open >= most) {
       Atomics.sub(this.#ints, OPEN, 1);
       return this.#refuse('max_connections', WHEN_FREED);
     }
+    if (open === most - 1) this.#reals[FULL_CONNECTIONS] = nowMs;
     const atMs = this.#take(CONNECTIONS, nowMs);
-    if (atMs !== 0) Atomics.sub(this.#ints, OPEN, 1);
+    Atomics.add(this.#ints, atMs === 0 ? OPENED : OPEN, atMs === 0 ? 1 : -1);
     return atMs;
   }
 
@@ -195,8 +217,9 @@ export class LimitSlot {
   beginEmpty(nowMs: number): void {
     for (let i = 0; i < RATE_NAMES.length; i++) {
       const fullUs = Math.ceil(nowMs * 1000 + (this.#reals[PACES + 2 * i + 1] as number));
-      if (this.#reals[PACES + 2 * i] !== 0 && this.#nextUs(i, nowMs) < fullUs)
-        Atomics.store(this.#longs, NEXT + i, BigInt(fullUs));
+      if (this.#reals[PACES + 2 * i] === 0 || this.#nextUs(i, nowMs) >= fullUs) continue;
+      Atomics.store(this.#longs, NEXT + i, BigInt(fullUs));
+      this.#reals[FULL_SINCE + i] = nowMs;
     }
   }
 
@@ -250,24 +273,35 @@ export class LimitSlot {
     return Number(Atomics.load(this.#longs, NEXT + RATE_NAMES.indexOf(name)));
   }
 
-  /** How much of a rate has not run down, and until when it lets nothing through, in steady time; 0: it does. */
-  usage(name: RateName, nowMs: number): { used: number; untilMs: number } {
+  /**
+   * How much of a rate has not run down, and from when until when it lets nothing through, in steady time; 0: it does, or it is
+   * not known since when.
+   */
+  usage(name: RateName, nowMs: number): { used: number; sinceMs: number; untilMs: number } {
     const i = RATE_NAMES.indexOf(name);
     const [stepUs, slackUs] = [
       this.#reals[PACES + 2 * i] as number,
       this.#reals[PACES + 2 * i + 1] as number,
     ];
-    if (stepUs === 0) return { used: 0, untilMs: 0 };
+    if (stepUs === 0) return { used: 0, sinceMs: 0, untilMs: 0 };
     const nextUs = this.#nextUs(i, nowMs);
     const isUsedUp = nextUs - nowMs * 1000 > slackUs;
     return {
       used: Math.ceil((nextUs - nowMs * 1000) / stepUs),
+      sinceMs: isUsedUp ? (this.#reals[FULL_SINCE + i] as number) : 0,
       untilMs: isUsedUp ? Math.max(nowMs + 1, Math.ceil((nextUs - slackUs) / 1000)) : 0,
     };
   }
 
+  /** Since when as many connections are open as may be, in steady time; 0: not known. */
+  get fullSinceMs(): number {
+    return this.#reals[FULL_CONNECTIONS] as number;
+  }
+
   setNextUs(name: RateName, atUs: number): void {
-    Atomics.store(this.#longs, NEXT + RATE_NAMES.indexOf(name), BigInt(Math.round(atUs)));
+    const i = RATE_NAMES.indexOf(name);
+    Atomics.store(this.#longs, NEXT + i, BigInt(Math.round(atUs)));
+    this.#reals[FULL_SINCE + i] = 0;
   }
 
   #closed(nowMs: number): number {
@@ -318,7 +352,9 @@ export class LimitSlot {
         return this.#refuse(RATE_NAMES[rate] as RateName, this.#soon(nowMs, atMs));
       }
       const will = BigInt(Math.ceil(nextUs + stepUs));
-      if (Atomics.compareExchange(this.#longs, NEXT + rate, was, will) === was) return 0;
+      if (Atomics.compareExchange(this.#longs, NEXT + rate, was, will) !== was) continue;
+      if (nextUs + stepUs - nowUs > slackUs) this.#reals[FULL_SINCE + rate] = nowMs;
+      return 0;
     }
   }
 

@@ -4,6 +4,7 @@
  * nobody uses are given up.
  */
 
+import { LRUCache } from 'lru-cache';
 import { LaneLimits } from './lane-limits.ts';
 import type { LimitKey, LimitNews, SlotOf } from './limit-key.ts';
 import { limitKeyText } from './limit-key.ts';
@@ -14,6 +15,13 @@ import { type MxHost, type Site, Sites } from './sites.ts';
 import { ALL, slotLimits } from './slot-limits.ts';
 
 const MAX_IDLE_KEYS = 5000;
+/** Addresses of a site that are told. */
+const MAX_TOLD = 64;
+
+interface HostAddress {
+  name: string;
+  address: string;
+}
 
 export interface ThreadLimitsPorts {
   table: SharedArrayBuffer;
@@ -33,7 +41,9 @@ export class ThreadLimits {
   readonly #keys = new Map<string, Key>();
   readonly #lanes = new Map<string, LaneLimits>();
   #idle = 0;
-  #news: LimitNews = { ask: [], free: [], sites: [], signs: [] };
+  #news: LimitNews = nothing();
+  /** Hosts of sites that the main thread was told of. */
+  readonly #told = new LRUCache<string, Set<string>>({ max: MAX_IDLE_KEYS });
   #data: ShapingData;
   #sites: Sites;
   #providers: Map<string, Provider>;
@@ -67,9 +77,18 @@ export class ThreadLimits {
     return this.#providers.get(provider) ?? this.#data;
   }
 
-  /** Tells the main thread which site a destination belongs to. */
-  belongs(destination: string, { key: site, provider }: Site): void {
-    this.#tell().sites.push({ destination, site, provider });
+  /** Tells the main thread which site a destination belongs to, and by which hosts mail goes there. */
+  belongs(destination: string, { key: site, provider }: Site, hosts: readonly HostAddress[]): void {
+    const news = this.#tell();
+    news.sites.push({ destination, site, provider });
+    const told = this.#told.get(site) ?? new Set<string>();
+    this.#told.set(site, told);
+    for (const { name, address } of hosts) {
+      const text = `${name} ${address}`;
+      if (told.size >= MAX_TOLD || told.has(text)) continue;
+      told.add(text);
+      news.hosts.push({ site, provider, hosts: [{ name, addresses: [address] }] });
+    }
   }
 
   /** The limits of a site for a source; to be given up by `release`. */
@@ -141,9 +160,9 @@ export class ThreadLimits {
 
   #tell(): LimitNews {
     const news = this.#news;
-    if (news.ask.length + news.free.length + news.sites.length + news.signs.length === 0)
+    if (isNothing(news))
       this.#ports.later(() => {
-        this.#news = { ask: [], free: [], sites: [], signs: [] };
+        this.#news = nothing();
         this.#ports.post(news);
       });
     return news;
@@ -160,3 +179,6 @@ function spareSlot(limits: Limits): LimitSlot {
 
 const byName = ({ providers }: ShapingData): Map<string, Provider> =>
   new Map(providers.map((provider) => [provider.name, provider]));
+
+const nothing = (): LimitNews => ({ ask: [], free: [], sites: [], signs: [], hosts: [] });
+const isNothing = (news: LimitNews): boolean => Object.values(news).every(({ length }) => length === 0);

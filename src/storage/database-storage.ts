@@ -13,6 +13,7 @@ import type { Arena } from '../native.ts';
 import { makeDurableFolder, syncFolder, unlinkIfThere } from './content-file.ts';
 import { ContentFolder, type ContentFolderOptions, type PendingBundle } from './content-folder.ts';
 import { storageError } from './errors.ts';
+import { LeftContent } from './left-content.ts';
 import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 /**
@@ -22,6 +23,8 @@ import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage
 const BUNDLE_FROM_BYTES = 262_144;
 const BUNDLED_CONTENT_BYTES = 8192;
 const BUNDLE = '.bundle';
+/** Rows that are erased at once by one call are fewer; those of many messages are left for later. */
+const LEFT_FROM_PARTS = 256;
 
 export class DatabaseStorage implements Storage {
   readonly #arena: Arena;
@@ -30,6 +33,7 @@ export class DatabaseStorage implements Storage {
   readonly #insert: StatementSync;
   readonly #erase: StatementSync;
   readonly #parts: StatementSync;
+  readonly #left: LeftContent;
   #nextId: number;
 
   /** @param options the folder of spilled contents and bundles. */
@@ -40,6 +44,7 @@ export class DatabaseStorage implements Storage {
     this.#insert = db.prepare('INSERT INTO content (id, bytes) VALUES (?, ?)');
     this.#erase = db.prepare('DELETE FROM content WHERE id BETWEEN ? AND ?');
     this.#parts = db.prepare('SELECT bytes FROM content WHERE id BETWEEN ? AND ? ORDER BY id');
+    this.#left = new LeftContent(db);
     // This is the only writer, so it numbers the rows itself; new rows are appended at the right edge of the tree.
     this.#nextId =
       (db.prepare('SELECT coalesce(max(id), 0) + 1 AS id FROM content').get()?.id as number) ?? 1;
@@ -92,7 +97,14 @@ export class DatabaseStorage implements Storage {
   }
 
   erase(ref: ContentRef): void {
-    if (ref.parts > 0) execute(this.#erase, ref.offset, ref.offset + ref.parts - 1);
+    if (ref.parts === 0) return;
+    const last = ref.offset + ref.parts - 1;
+    if (ref.parts < LEFT_FROM_PARTS || !this.#left.add(ref.offset, last))
+      execute(this.#erase, ref.offset, last);
+  }
+
+  eraseLeft(most: number): number {
+    return this.#left.erase(most);
   }
 
   async discard(refs: ContentRef[]): Promise<void> {

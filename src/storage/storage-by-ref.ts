@@ -37,6 +37,10 @@ export class StorageByRef implements Storage {
     this.#ownerOf(ref.object).erase(ref);
   }
 
+  eraseLeft(most: number): number {
+    return this.#ownerOf('').eraseLeft?.(most) ?? 0;
+  }
+
   async remove(objects: string[]): Promise<void> {
     const byOwner = Map.groupBy(objects, this.#ownerOf);
     await Promise.all([...byOwner].map(([owner, own]) => owner.remove(own)));

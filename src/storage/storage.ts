@@ -34,8 +34,10 @@ export interface Storage {
   put(items: StorageItem[]): Promise<ContentRef[]>;
   /** Within the transaction: writes content that lies in the database itself. */
   insert(item: StorageItem, ref: ContentRef): void;
-  /** Within the transaction: deletes content that lies in the database itself. */
+  /** Within the transaction: deletes content that lies in the database itself, or sees to it that `eraseLeft` does. */
   erase(ref: ContentRef): void;
+  /** Between transactions: deletes rows of such content that were left. @returns how many; fewer than `most`: ask again later. */
+  eraseLeft?(most: number): number;
   /** The transaction did not happen: undoes `put`. Never throws; objects that cannot be deleted are swept later. */
   discard(refs: ContentRef[]): Promise<void>;
   /**

@@ -9,6 +9,7 @@ import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
+import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 
@@ -39,6 +40,7 @@ export interface Questions {
   /** The state of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
+  sites: { ask: null; answer: SiteReport[] };
   sources: { ask: null; answer: SourceReport[] };
   journal: { ask: null; answer: JournalStats | null };
   /** ask: whether to count the queue. */
@@ -66,6 +68,8 @@ export type ToProcess =
   /** Accept also on the sockets of these processes, and of no others. */
   | { type: 'stand-in'; processes: number[] }
   | { type: 'reopen-log' }
+  /** What another process learned of limits. */
+  | { type: 'learned'; lines: readonly string[] }
   /** Finish what is open, then end. */
   | { type: 'drain' }
   /** End now. */
@@ -79,5 +83,7 @@ export type FromProcess =
   | { type: 'pong'; connections: number; rssBytes: number }
   | { type: 'answer'; id: number; value: unknown }
   | { type: 'refusal'; id: number; code: string; message: string }
+  /** What the process learned of limits, for the others. */
+  | { type: 'learned'; lines: readonly string[] }
   /** The process drains, because somebody sent it SIGTERM. */
   | { type: 'draining' };

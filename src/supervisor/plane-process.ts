@@ -3,7 +3,6 @@
  * the keeper.
  */
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError, startFault } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR } from '../base/exit-codes.ts';
@@ -11,6 +10,7 @@ import { PinoLog } from '../base/pino-log.ts';
 import { steadyMs } from '../base/steady.ts';
 import { isLoopback } from '../config/http-rules.ts';
 import type { Config } from '../config/schema.ts';
+import { controlPathIn } from '../control/socket-path.ts';
 import { readCertificate, watchCertificate } from '../http/certificate.ts';
 import { createPlane, type Plane } from '../http/server.ts';
 import { TokenBook } from '../http/token-file.ts';
@@ -52,7 +52,7 @@ class PlaneProcess {
       certificate,
       log: this.#log,
       tokens,
-      controlPath: join(dataDir, 'control.sock'),
+      controlPath: controlPathIn(dataDir),
       now: Date.now,
       steadyMs,
     });

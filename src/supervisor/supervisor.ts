@@ -26,6 +26,7 @@ import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { mergeExplained } from '../mail/blocker.ts';
 import { nameOf } from '../mail/operator-action.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
+import { mergeSiteReports } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import { mergeUnknown } from '../mail/unknown-reply.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
@@ -205,6 +206,10 @@ export class Supervisor {
         this.#standIn();
         for (const child of this.#children) if (child.process === process) void this.#bringUpToDate(child);
       },
+      learned: (lines) => {
+        for (const child of this.#children)
+          if (child.process !== process) child.send({ type: 'learned', lines });
+      },
       ended: () => {
         if (accepts) clearCounts(process);
       },
@@ -272,6 +277,8 @@ export class Supervisor {
         return rollup.scheduler(parts, counted);
       },
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
+      sites: async () =>
+        mergeSiteReports(await Promise.all(this.#answering().map((child) => child.ask('sites', null)))),
       sources: async () =>
         rollup.sources(await Promise.all(this.#answering().map((child) => child.ask('sources', null)))),
       journal: async () =>

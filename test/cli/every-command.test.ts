@@ -63,6 +63,7 @@ const COMMANDS: Record<string, Expected> = {
   route: { words: ['a@a.test', '--class', 'bulk'], runs: [0, 75], stopped: [0, 75] },
   'shaping show': { words: [], runs: 0, stopped: 0 },
   'shaping replay': { words: [], runs: 0, stopped: 0 },
+  'shaping suggest': { words: [], runs: 0, stopped: 0 },
   'warmup status': { words: [], runs: 0, stopped: 0 },
   'warmup set': { words: ['default', 'google', '1'], runs: 65, stopped: 65 },
   'warmup pause': { words: ['default'], runs: 65, stopped: 65 },

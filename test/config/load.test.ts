@@ -100,6 +100,14 @@ test('the sqlite driver has one writer: persist_threads is 1 or auto', () => {
   assert.match(problems('{ "persist_threads": 2 }').join(), /must be "auto" or 1 with the sqlite driver/);
 });
 
+test('of a file with very many unknown keys all are named, and the first get hints', () => {
+  const keys = Array.from({ length: 2000 }, (_, i) => `hostnam${i}`);
+  const found = problems(JSON.stringify(Object.fromEntries(keys.map((key) => [key, 1]))));
+  assert.equal(found.length, 2000);
+  assert.equal(found.filter((text) => text.includes('did you mean "hostname"?')).length, 200);
+  assert.match(found.at(-1) ?? '', /hostnam1999: unknown key$/);
+});
+
 test('__proto__ is an unknown key like any other', () => {
   assert.match(problems('{ "__proto__": { "hostname": "x" } }').join(), /__proto__: unknown key/);
 });

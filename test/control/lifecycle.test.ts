@@ -105,6 +105,16 @@ test('SIGHUP: a good config is applied, and the log says what needs a restart', 
   assert.deepEqual(told, ['reloading', 'ready']);
 });
 
+test('SIGHUP: what a part of the relay could not use is logged too', async (t) => {
+  const problems = ['tls.certificates[0]: a.pem cannot be read; the old one stays'];
+  const { lifecycle, said } = setUp(t, { reload: () => ({ applied: [], needsRestart: [], problems }) });
+  assert.deepEqual((await lifecycle.reload()).problems, problems);
+  assert.deepEqual(said.slice(1), [
+    { event: 'relay.reloaded', fields: { applied: [], needs_restart: [] } },
+    { event: 'relay.reload_partial', fields: { problems } },
+  ]);
+});
+
 test('SIGHUP: a bad config changes nothing and its problems are logged', async (t) => {
   const { lifecycle, said, reloads, loadWith, told } = setUp(t);
   loadWith(() => {

@@ -39,6 +39,7 @@ const REQUESTS: Record<string, Record<string, unknown>> = {
   content: { queueId: '0000000000000000', offset: 0, maxBytes: 10 },
   stats: {},
   reload: {},
+  sites: {},
   sources: {},
   unknown_replies: {},
   shards: {},

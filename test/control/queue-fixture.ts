@@ -91,6 +91,7 @@ export const mail: MailDetail = {
     },
   ],
   attachments: [{ seq: 0, name: 'a.pdf', type: 'application/pdf', sizeBytes: 2048, offset: 100 }],
+  before: { 'b.test': 7 },
 };
 
 /** As an engine would write it. */

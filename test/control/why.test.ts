@@ -42,6 +42,7 @@ const at = (fields: Partial<DestinationStanding> = {}): DestinationStanding => (
   destination: 'a.test',
   sending: 0,
   suspendedUntilMs: null,
+  suspendedSinceMs: null,
   suspendedReason: '',
   limit: null,
   site: null,
@@ -113,6 +114,43 @@ test('each thing that keeps an entry is named, with its end', () => {
     [['delivery_disabled', 'delivery.enabled']],
   );
   assert.deepEqual(causes(row({ state: 'DEAD' }), standing(), [rule()]), []);
+});
+
+test('since when, its place, and what was said last are told', () => {
+  const sinceMs = NOW - 3000;
+  const failing = at({ suspendedUntilMs: NOW + 5000, suspendedSinceMs: sinceMs, suspendedReason: 'refused' });
+  const one = {
+    ...mail(row(), row({ destination: 'b.test' })),
+    before: { 'a.test': 12, 'b.test': 2345 },
+    recipients: ['451 later', '451 later', '452 full', ''].map((detail, seq) => ({
+      seq,
+      address: `r${seq}@a.test`,
+      destination: 'a.test',
+      status: 'waiting',
+      reason: detail === '' ? '' : 'peer_4xx',
+      detail,
+    })),
+  } as unknown as MailDetail;
+  const [first, second] = whyAnswer(one, standing({ destinations: [failing] }), [], [], NOW).entries;
+  assert.equal(first?.causes[0]?.since, new Date(sinceMs).toISOString());
+  assert.deepEqual([first?.position, first?.position_exact], [12, true]);
+  assert.deepEqual([second?.position, second?.position_exact], [2345, false]);
+  assert.deepEqual(first?.last_replies, [
+    { recipients: 2, reason: 'peer_4xx', detail: '451 later' },
+    { recipients: 1, reason: 'peer_4xx', detail: '452 full' },
+  ]);
+  // One cause has no end that is known: it does not move before the other's.
+  const both = whyAnswer(one, standing({ destinations: [failing] }), [rule()], [], NOW).entries[0];
+  assert.deepEqual([both?.next_move_at, both?.not_before_at], [null, new Date(NOW + 5000).toISOString()]);
+});
+
+test('what a rule of egress.routing holds says so', () => {
+  const held = row({ state: 'HELD', reason: 'held_by_rule', detail: 'rule look, rule twice' });
+  const [cause] = whyAnswer(mail(held), standing(), [], [], NOW).entries[0]?.causes ?? [];
+  assert.deepEqual(
+    [cause?.cause, cause?.kind, cause?.key, cause?.set_by],
+    ['held', 'hold', 'look, twice', 'egress.routing: rule look, rule twice'],
+  );
 });
 
 test('a rule is named only where it means recipients of the entry', () => {

@@ -701,6 +701,45 @@ export function databaseConformance(driver: Driver): void {
         assert.equal((await db.operate('release', { ids: [two] }, 3000)).rows, 1);
       });
 
+      it('holds what rules hold, and remembers which of them it was released from', async () => {
+        const settled = async (queueId: string, ...groups: { seqs: number[]; detail: string }[]) => {
+          const all = groups.map(({ seqs, detail }) => ({
+            seqs,
+            kind: 'deferred' as const,
+            reason: 'held_by_rule',
+            detail,
+          }));
+          await queue.settle({ queueId, destination: 'one.test', groups: all, retryAtMs: null });
+        };
+        const queueId = await queue.add(['a@one.test', 'b@one.test'], 'SENDING');
+        await settled(queueId, { seqs: [0], detail: 'rule look' }, { seqs: [1], detail: 'rule twice' });
+        const row = (await db.show(queueId))?.rows[0];
+        assert.deepEqual(
+          [row?.state, row?.reason, row?.detail],
+          ['HELD', 'held_by_rule', 'rule look, rule twice'],
+        );
+        assert.equal((await claim('one.test', 9000)).jobs.length, 0);
+        assert.equal((await db.operate('release', { ids: [queueId] }, 3000)).rows, 1);
+        const [job] = (await claim('one.test', 9000)).jobs;
+        assert.equal(job?.operatorText, 'rule look, rule twice');
+        queue.arena.release(job?.content ?? 0);
+      });
+
+      it('says how many recipients are due before an entry', async () => {
+        const ids = [await queue.add(['a@one.test', 'b@one.test']), await queue.add(['c@two.test'])];
+        const last = await queue.add(['d@one.test']);
+        await db.operate('flush', { ids: [last] }, 5000);
+        const before = async (queueId: string) => (await db.show(queueId))?.before;
+        assert.deepEqual(await before(last), { 'one.test': 2 });
+        assert.deepEqual(
+          [await before(ids[0] as string), await before(ids[1] as string)],
+          [{ 'one.test': 0 }, { 'two.test': 0 }],
+        );
+        await db.operate('hold', { ids: [ids[0] as string] }, 5000);
+        assert.deepEqual(await before(last), { 'one.test': 0 });
+        assert.deepEqual(await before(ids[0] as string), {});
+      });
+
       it('wakes rows whose content could not be read, and no others', async () => {
         const deferredRow = async (reason: string): Promise<string> => {
           const queueId = await queue.add([`${reason}@one.test`], 'SENDING');

@@ -339,6 +339,69 @@ describe('sqlite :memory:', () => {
   });
 });
 
+describe('contents of messages that were deleted many at a time', () => {
+  const contentsIn = (queue: QueueFixture): number => {
+    const db = new DatabaseSync(join(queue.dataDir, 'queue.db'), { readOnly: true });
+    try {
+      return db.prepare('SELECT count(*) AS n FROM content').get()?.n as number;
+    } finally {
+      db.close();
+    }
+  };
+  const addMany = async (queue: QueueFixture, count: number): Promise<void> => {
+    const messages = Array.from({ length: count }, () => queue.plan(queue.message(['a@one.test'])));
+    await queue.database.commit(queue.batch({ messages }));
+  };
+
+  it('go with the next purges, some at a time, also in another life; what came since stays', async () => {
+    const queue = new QueueFixture();
+    await addMany(queue, 700);
+    const deleted = await queue.database.operate('delete', {}, 0);
+    assert.equal(deleted.recipients, 700);
+    assert.equal((await queue.database.stats()).mails, 0);
+    assert.equal(contentsIn(queue), 700, 'the transaction that deletes the messages has not written them');
+    await queue.restart();
+    await queue.database.recover(0);
+    const fresh = await queue.add(['b@one.test']);
+    assert.equal(await queue.database.purge(0, 300), 300);
+    assert.equal(contentsIn(queue), 401);
+    await queue.restart();
+    const later = await queue.add(['c@one.test']);
+    assert.equal(await queue.database.purge(0, 300), 300);
+    assert.equal(await queue.database.purge(0, 300), 0);
+    assert.equal(contentsIn(queue), 2);
+    for (const queueId of [fresh, later]) assert.match((await queue.cat(queueId)) ?? '', /content of/);
+    await queue.close();
+  });
+
+  it('are deleted with few messages, and with those whose neighbours stay', async () => {
+    const queue = new QueueFixture();
+    await addMany(queue, 300);
+    const kept = await queue.add(['kept@two.test']);
+    await addMany(queue, 100);
+    await queue.database.operate('delete', { destinations: ['one.test'] }, 0);
+    assert.equal(contentsIn(queue), 1);
+    assert.match((await queue.cat(kept)) ?? '', /content of/);
+    await queue.close();
+  });
+
+  it('are left once when the deletion did not happen', async () => {
+    const queue = new QueueFixture();
+    await addMany(queue, 400);
+    const other = new DatabaseSync(join(queue.dataDir, 'queue.db'));
+    other.exec("CREATE TRIGGER refuse BEFORE DELETE ON mails BEGIN SELECT raise(ABORT, 'no'); END");
+    await assert.rejects(queue.database.operate('delete', {}, 0));
+    other.exec('DROP TRIGGER refuse');
+    other.close();
+    assert.equal(await queue.database.purge(0, 1000), 0);
+    assert.equal(contentsIn(queue), 400);
+    assert.equal((await queue.database.operate('delete', {}, 0)).recipients, 400);
+    assert.equal(await queue.database.purge(0, 1000), 0);
+    assert.equal(contentsIn(queue), 0);
+    await queue.close();
+  });
+});
+
 describe('the file of a queue', () => {
   const MIB = 1_048_576;
 

@@ -533,6 +533,7 @@ test('what keeps a destination is told: failing connections, and places that are
     destination: 'a.test',
     sending: 0,
     suspendedUntilMs: w.now() + 5000,
+    suspendedSinceMs: w.now(),
     suspendedReason: 'no route',
     limit: null,
     site: null,

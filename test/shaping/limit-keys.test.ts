@@ -27,7 +27,13 @@ function world(limits: Limits, total: Totals = {}) {
   });
   const ask = (thread: number, site = 'google', source: string | null = '') => {
     const provider = site === 'google' ? 'google' : '';
-    const [answer] = keys.take(thread, { ask: [{ site, provider, source }], free: [], sites: [], signs: [] });
+    const [answer] = keys.take(thread, {
+      ask: [{ site, provider, source }],
+      free: [],
+      sites: [],
+      signs: [],
+      hosts: [],
+    });
     return new LimitSlot(table, answer?.slot ?? -1);
   };
   return { keys, state, ask, data, table };
@@ -39,10 +45,10 @@ test('threads get one slot for one key, and keep what they hold of it until all 
   assert.equal(ask(1).index, first.index);
   assert.notEqual(ask(0, 'google', 'a1').index, first.index);
   assert.equal(first.takeMessage(state.nowMs), 0);
-  keys.take(0, { ask: [], free: ['google', 'google a1'], sites: [], signs: [] });
+  keys.take(0, { ask: [], free: ['google', 'google a1'], sites: [], signs: [], hosts: [] });
   keys.sweep();
   assert.equal(keys.size, 1, 'the other thread uses it');
-  keys.take(1, { ask: [], free: ['google'], sites: [], signs: [] });
+  keys.take(1, { ask: [], free: ['google'], sites: [], signs: [], hosts: [] });
   keys.sweep();
   assert.equal(keys.size, 1, 'its count has not run down');
   state.nowMs += 60_000;
@@ -62,6 +68,19 @@ test('a source with values of its own has those', () => {
   assert.equal(ask(0, 'google', 'a2').maxConnections, 8);
   assert.deepEqual(keys.limitsOf({ site: 'google', provider: 'google', source: 'a1' }).max_connections, 2);
   assert.ok(total.maxConnections > 8);
+});
+
+test('since when a key is closed, whoever prolongs it', () => {
+  const { keys, state } = world({});
+  const key = { site: 'google', provider: 'google', source: '' };
+  const begunMs = state.nowMs;
+  keys.close('google', 'adaptive', begunMs + 5000);
+  state.nowMs += 1000;
+  keys.close('google', 'adaptive', begunMs + 9000);
+  assert.deepEqual(keys.standing(key).closed, [['adaptive', begunMs + 9000, begunMs]]);
+  state.nowMs += 10_000;
+  keys.close('google', 'adaptive', state.nowMs + 5000);
+  assert.deepEqual(keys.standing(key).closed, [['adaptive', state.nowMs + 5000, state.nowMs]]);
 });
 
 test('the least of data and caps holds, and the share of it that this process has', () => {
@@ -114,7 +133,7 @@ test('the outlook of a site is that of its sources together, and of the site in 
 test('a full table is said, and answered without a slot', () => {
   const { keys, state } = world({});
   const ask = Array.from({ length: SLOTS + 1 }, (_, i) => ({ site: `mx:${i}`, provider: '', source: '' }));
-  const slots = keys.take(0, { ask, free: [], sites: [], signs: [] });
+  const slots = keys.take(0, { ask, free: [], sites: [], signs: [], hosts: [] });
   assert.equal(slots.at(-1)?.slot, -1);
   assert.equal(state.full, 1);
 });
@@ -161,7 +180,13 @@ test('a site whose source is closed is open where its mail may leave by another 
   const table = createLimitTable();
   const keys = new LimitKeys(data, { table, now: () => 0, share: () => ALL, full: () => {}, others });
   const begin = (source: string) =>
-    keys.take(0, { ask: [{ site: 'mx:a', provider: '', source }], free: [], sites: [], signs: [] });
+    keys.take(0, {
+      ask: [{ site: 'mx:a', provider: '', source }],
+      free: [],
+      sites: [],
+      signs: [],
+      hosts: [],
+    });
   begin('warm');
   keys.close('mx:a warm', 'warmup', 60_000);
   assert.deepEqual(keys.outlook('mx:a').messages, Number.POSITIVE_INFINITY);

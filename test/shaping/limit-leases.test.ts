@@ -203,6 +203,7 @@ function world(limits: Limits, answer: (demand: LeaseDemand) => number = ({ want
     free: [],
     sites: [],
     signs: [],
+    hosts: [],
   });
   const slot = new LimitSlot(table, slotOf?.slot ?? -1);
   const look = async (ms = 0): Promise<LeaseDemand[]> => {

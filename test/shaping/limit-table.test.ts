@@ -97,6 +97,20 @@ test('what one rate refuses, the others do not count', () => {
   assert.equal(slot.counts.sent, 1);
 });
 
+test('since when a limit is used up is known to the moment', () => {
+  const slot = slotWith({ messages_per_h: 60, max_connections: 1 });
+  assert.deepEqual(slot.usage('messages_per_h', START_MS), { used: 0, sinceMs: 0, untilMs: 0 });
+  assert.equal(slot.takeMessage(START_MS + 7), 0);
+  assert.notEqual(slot.takeMessage(START_MS + 500), 0);
+  assert.equal(slot.usage('messages_per_h', START_MS + 900).sinceMs, START_MS + 7);
+  assert.equal(slot.usage('messages_per_h', START_MS + 60_007).sinceMs, 0, 'it lets one through again');
+  assert.equal(slot.takeConnection(START_MS + 11), 0);
+  assert.notEqual(slot.takeConnection(START_MS + 600), 0);
+  assert.equal(slot.fullSinceMs, START_MS + 11);
+  slot.setNextUs('messages_per_h', (START_MS + 3_600_000) * 1000);
+  assert.equal(slot.usage('messages_per_h', START_MS).sinceMs, 0, 'of an earlier life nothing is known');
+});
+
 test('connections are as many as allowed, and come no faster than allowed', () => {
   const slot = slotWith({ max_connections: 2, connections_per_min: 6 });
   assert.equal(slot.takeConnection(START_MS), 0);

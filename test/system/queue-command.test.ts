@@ -390,6 +390,7 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
     route: ['a@b.test'],
     'shaping check': [],
     'shaping show': [],
+    'shaping suggest': [],
     'source list': [],
     'suppression add': ['a@b.test'],
     'suppression check': ['a@b.test'],

@@ -37,6 +37,12 @@ export const PROCESS_EVENTS = {
     'applied',
     'needs_restart',
   ),
+  'relay.reload_partial': event(
+    'error',
+    'Parts of the config, such as a certificate or a file of rules, could not be used: the old ones stay.',
+    'Mend what `problems` name, and reload.',
+    'problems',
+  ),
   'relay.reload_refused': event(
     'error',
     'The config was read again and has faults: nothing changed.',

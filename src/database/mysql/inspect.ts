@@ -6,6 +6,7 @@ import type { QueueRow } from '../../mail/queue-row.ts';
 import { countRows } from '../count-rows.ts';
 import type { DestinationBacklog, MailDetail, QueueFilter, RecipientStatus, Selection } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
+import { beforeSql, placed } from '../queue-place.ts';
 import type { ListSlice } from '../select-rows.ts';
 import { listLines } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
@@ -17,6 +18,8 @@ const SLICE_MAILS = 10_000;
 /** Counts rows that wait, by destination. Leased rows are not among them. */
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
+
+const BEFORE = beforeSql('mail_outbox FORCE INDEX (outbox_due)');
 
 export function linesSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice<string>> {
   return answered(connection, listLines(DIALECT, filter));
@@ -32,7 +35,9 @@ export function countSlice(
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
-  const [mail] = await connection.execute<Omit<MailDetail, 'rows' | 'recipients' | 'attachments'>[]>(
+  const [mail] = await connection.execute<
+    Omit<MailDetail, 'rows' | 'recipients' | 'attachments' | 'before'>[]
+  >(
     `SELECT id AS queueId, reverse_path AS reversePath, size_bytes AS sizeBytes, received_at AS receivedAtMs,
        client_address AS clientAddress, client_helo AS clientHelo, protocol, trace FROM mails WHERE id = ?`,
     [queueId],
@@ -52,6 +57,12 @@ export async function showMail(connection: Connection, queueId: string): Promise
       [queueId],
     ),
   ]);
+  const before: Record<string, number> = {};
+  for (const row of placed(found)) {
+    const at = [row.destination, row.nextAttemptMs];
+    const [earlier] = await connection.execute<{ n: number | string }[]>(BEFORE, at);
+    before[shownRow(row).destination] = Number(earlier?.n ?? 0);
+  }
   const destinations: string[] = [];
   const rows = found.map(shownRow).map(({ seqs, ...row }) => {
     for (const [first, last] of parseRuns(seqs))
@@ -67,6 +78,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
       status: r.status as RecipientStatus,
     })),
     attachments: [...attachments],
+    before,
   };
 }
 

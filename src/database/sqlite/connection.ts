@@ -15,8 +15,11 @@ import { sqliteError } from './errors.ts';
  */
 const PAGE_BYTES = 8192;
 const CACHE_KIB = 32_768;
-/** Only a safety net: the worker checkpoints earlier, between commits and after the verdicts went out. */
-const AUTO_CHECKPOINT_PAGES = 8000;
+/**
+ * For mail only a safety net: the worker checkpoints earlier, between commits and after the verdicts went out. Actions on many
+ * entries meet it: with 8000 pages mail waited for 64 MB to be written, with fewer than 2000 the same pages are written more often.
+ */
+const AUTO_CHECKPOINT_PAGES = 3000;
 const WAL_KEEP_BYTES = 64 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 2000;
 

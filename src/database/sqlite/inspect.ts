@@ -9,6 +9,7 @@ import type { QueueRow } from '../../mail/queue-row.ts';
 import { countRows } from '../count-rows.ts';
 import type { DestinationBacklog, MailDetail, QueueFilter, RecipientStatus, Selection } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
+import { beforeSql, placed } from '../queue-place.ts';
 import type { ListSlice } from '../select-rows.ts';
 import { listLines } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
@@ -23,6 +24,7 @@ export class Inspector {
   readonly #mail: StatementSync;
   readonly #recipients: StatementSync;
   readonly #attachments: StatementSync;
+  readonly #before: StatementSync;
   readonly #backlog: StatementSync;
   readonly #backlogOf: StatementSync;
 
@@ -41,6 +43,7 @@ export class Inspector {
     this.#attachments = db.prepare(
       'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
     );
+    this.#before = db.prepare(beforeSql('mail_outbox INDEXED BY outbox_due'));
     this.#backlog = db.prepare(
       `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
        WHERE due_at IS NOT NULL GROUP BY destination`,
@@ -62,13 +65,14 @@ export class Inspector {
   show(queueId: string): MailDetail | null {
     const mail = this.#mail.get(queueId) as unknown as Omit<
       MailDetail,
-      'rows' | 'recipients' | 'attachments'
+      'rows' | 'recipients' | 'attachments' | 'before'
     >;
     if (mail === undefined) return null;
     const rows: QueueRow[] = [];
+    const raw = this.#rowsOf.all(queueId) as unknown as (QueueRow & { seqs: string })[];
     const destinations: { first: number; last: number; destination: string }[] = [];
-    for (const found of this.#rowsOf.all(queueId)) {
-      const { seqs, ...row } = shownRow(found as unknown as QueueRow & { seqs: string });
+    for (const found of raw) {
+      const { seqs, ...row } = shownRow(found);
       rows.push(row);
       for (const [first, last] of parseRuns(seqs))
         destinations.push({ first, last, destination: row.destination });
@@ -92,7 +96,13 @@ export class Inspector {
     const attachments = this.#attachments
       .all(queueId)
       .map((row) => ({ ...row })) as unknown as MailDetail['attachments'];
-    return { ...mail, rows, recipients, attachments };
+    const before = Object.fromEntries(
+      placed(raw).map((row) => [
+        shownRow(row).destination,
+        this.#before.get(row.destination, row.nextAttemptMs)?.n as number,
+      ]),
+    );
+    return { ...mail, rows, recipients, attachments, before };
   }
 
   backlog(): DestinationBacklog[] {

@@ -379,6 +379,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   async purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number> {
+    if (this.#guard(() => this.#storage.eraseLeft?.(limit) ?? 0) >= limit) return limit;
     const purged = this.#guard(() => this.#purger.purge(nowMs, limit, cut));
     if (this.#options.maxMessages !== null) this.#mails -= purged;
     await this.#eraser.removeObjects();
@@ -400,7 +401,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return this.#guard(() => this.#inspector.countSlice(selection, by, after));
   }
 
-  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+  count(selection: Selection, by: CountKey | null): Promise<Counted> {
     return countBySlices(async (after) => this.countSlice(selection, by, after));
   }
 
@@ -454,11 +455,9 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     done?: (part: OperatePart) => void,
     bounds?: OperateBounds,
   ): Promise<OperateResult> {
-    return operateBySlices(
-      (after, within) => this.operateSlice(action, selection, nowMs, after, within),
-      done,
-      bounds,
-    );
+    const slice = (after: string, within: Parameters<Operator['slice']>[4]): Promise<OperateSlice> =>
+      this.operateSlice(action, selection, nowMs, after, within);
+    return operateBySlices(slice, done, bounds);
   }
 
   get file(): QueueFile {
