@@ -6,6 +6,7 @@ import { checkRouting } from './routing-rules.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 import { nearest } from './shape.ts';
+import { sourceWarmUps } from './warmup-schema.ts';
 
 type Egress = Config['egress'];
 
@@ -31,8 +32,11 @@ function checkNamedSources(
 ): void {
   const names = sources.map(({ name }) => name);
   // '' is the default source.
-  for (const [i, { source }] of warmup.entries())
-    if (source !== '') named('source', source, names, ['warmup', i, 'source'], problem);
+  for (const [i, { source, pool }] of warmup.entries()) {
+    if ((source === undefined) === (pool === undefined))
+      problem(['warmup', i], 'exactly one of "source" and "pool" says what warms up');
+    else if (source) named('source', source, names, ['warmup', i, 'source'], problem);
+  }
   for (const [i, { match }] of rules.entries())
     for (const [k, pattern] of (match.sources ?? []).entries())
       if (pattern !== '*' && !names.some(globOf(pattern)))
@@ -47,13 +51,14 @@ function checkNamedPools(
   problem: Say,
 ): void {
   const names = pools.map(({ name }) => name);
-  for (const [i, { source, overflow_pool: pool }] of warmup.entries()) {
-    if (pool === '') continue;
-    const path = ['warmup', i, 'overflow_pool'];
-    named('pool', pool, names, path, problem);
+  for (const [i, { pool, overflow_pool: overflow }] of warmup.entries()) {
+    if (pool !== undefined) named('pool', pool, names, ['warmup', i, 'pool'], problem);
+    if (overflow !== '') named('pool', overflow, names, ['warmup', i, 'overflow_pool'], problem);
+  }
+  for (const { source, overflow_pool: pool, index } of sourceWarmUps({ warmup, egress: { pools } })) {
     const members = pools.find(({ name }) => name === pool)?.members ?? [];
     if (members.some((member) => member.source === source))
-      problem(path, `has the source itself as a member: ${source}`);
+      problem(['warmup', index, 'overflow_pool'], `has the source itself as a member: ${source}`);
   }
   for (const [i, { pool }] of rules.entries())
     if (pool !== undefined) named('pool', pool, names, ['rules', i, 'pool'], problem);

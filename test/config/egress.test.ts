@@ -119,8 +119,8 @@ test('pools that warm-ups and rules send mail to', () => {
   };
   const routing = [{ match: {}, pool: 'warm' }];
   assert.deepEqual(said({ sources, pools: [warm], routing }, 'any', beside).problems, [
-    '1.overflow_pool has the source itself as a member: a1',
     '2.overflow_pool names no pool of egress.pools: "wram"; did you mean "warm"?',
+    '1.overflow_pool has the source itself as a member: a1',
     '0.pool names no pool of egress.pools: "warn"; did you mean "warm"?',
   ]);
 });

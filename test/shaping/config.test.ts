@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
+import { sourceWarmUps } from '../../src/config/warmup-schema.ts';
 import { RateControl } from '../../src/shaping/adaptive/rate-control.ts';
 import { settingsOf } from '../../src/shaping/adaptive/settings.ts';
 import { checkShapingConfig } from '../../src/shaping/check-config.ts';
@@ -73,7 +74,7 @@ test('a plan has its part for each process, and its gates', () => {
       },
     ],
   });
-  const [first, second] = plansOf(warmup, 4);
+  const [first, second] = plansOf(sourceWarmUps({ warmup, egress: { pools: [] } }), 4);
   assert.deepEqual([first?.provider, second?.provider], ['google', '*']);
   assert.deepEqual(first?.messagesPerDay, [1, 25]);
   assert.equal(first?.startDate, '2027-01-04');
@@ -120,4 +121,29 @@ test('what makes no sense is refused with its key', () => {
     'rules.0.match.code: "9xx" is no code: write "421", "45x" or "5xx"',
     'rules.1.name: "r" is the name of rule 1 too',
   ]);
+});
+
+test('a plan of a pool is shared out among its members by their weight', () => {
+  const { warmup } = configSchema.parse({
+    warmup: [{ pool: 'new', plan_messages_per_day: [100, 4], gates: { min_deliveries: 300 } }],
+  });
+  const pools = [
+    {
+      name: 'new',
+      members: [
+        { source: 'a1', weight: 3 },
+        { source: 'a2', weight: 1 },
+      ],
+    },
+  ];
+  const plans = plansOf(sourceWarmUps({ warmup, egress: { pools } }), 1);
+  assert.deepEqual(
+    plans.map(({ source, messagesPerDay, gates }) => [source, messagesPerDay, gates.minDeliveries]),
+    [
+      ['a1', [75, 3], 225],
+      ['a2', [25, 1], 75],
+    ],
+  );
+  const total = plans.reduce((sum, one) => sum + (one.messagesPerDay[0] as number), 0);
+  assert.ok(total <= 100);
 });
