@@ -7,6 +7,7 @@ import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import { nearest } from '../config/shape.ts';
 import { type SourceWarmUp, sourceWarmUps } from '../config/warmup-schema.ts';
+import { textOrNull, timeOf } from '../control/words.ts';
 import { loadShaping } from '../shaping/shaping-file.ts';
 import { addOrder, ORDERS_FILE, readOrders, type WarmUpOrder } from '../shaping/warmup/orders.ts';
 import { plansOf } from '../shaping/warmup/plans.ts';
@@ -90,12 +91,7 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
     wrong(line, `the plan has ${days} days: a step is 1 to ${days + 1}`);
     return;
   }
-  const { at_ms, ...rest } = written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered);
-  const said = {
-    ordered_at: new Date(at_ms).toISOString(),
-    ...rest,
-    step: ordered.action === 'set' ? ordered.step + 1 : null,
-  };
+  const said = orderAnswer(written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered));
   const where = ordered.provider === '*' ? 'everywhere' : `at ${ordered.provider}`;
   const what = { set: `goes on with day ${ordered.step + 1}`, pause: 'pauses', resume: 'goes on' }[
     ordered.action
@@ -167,8 +163,28 @@ interface ShownPlan {
   overflow_pool: string | null;
   sites: ShownSite[];
   /** That no mail has met as yet, or not since. */
-  orders: Omit<WarmUpOrder, 'at_ms'>[];
+  orders: OrderAnswer[];
 }
+
+interface OrderAnswer {
+  ordered_at: string;
+  source: string;
+  /** A provider or site; '*' for all of the source. */
+  provider: string;
+  action: WarmUpOrder['action'];
+  /** From 1. Null: the order sets none. */
+  step: number | null;
+  reason: string | null;
+}
+
+const orderAnswer = ({ at_ms, source, provider, action, step, reason }: WarmUpOrder): OrderAnswer => ({
+  ordered_at: timeOf(at_ms),
+  source: shownSource(source),
+  provider,
+  action,
+  step: action === 'set' ? step + 1 : null,
+  reason: textOrNull(reason),
+});
 
 function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] | null {
   const warmup = sourceWarmUps(configFor(['warmup', 'egress'], line.configPath()));
@@ -202,7 +218,7 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
           ({ source, at_ms }) =>
             source === plan.source && !kept.some(({ record }) => record.ordered_ms >= at_ms),
         )
-        .map(({ at_ms, ...rest }) => ({ ...rest, step: rest.step + 1 })),
+        .map(orderAnswer),
     };
   });
 }

@@ -191,6 +191,7 @@ function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): Embed
   return {
     maxInFlight: delivery.max_handoff_messages,
     enabled: delivery.enabled,
+    isShared: queue.shards !== null,
     ...queue.claims,
     onClaimError: (destination, error) => log.warn('scheduler.claim_failed', { destination, error }),
   };

@@ -133,7 +133,12 @@ class World {
         held: () => this.rules.length > 0,
         outlook: (site) => this.keys.outlook(site),
       },
-      { maxInFlight: 100, enabled: true, onClaimError: (_destination, error) => assert.fail(String(error)) },
+      {
+        maxInFlight: 100,
+        enabled: true,
+        isShared: false,
+        onClaimError: (_destination, error) => assert.fail(String(error)),
+      },
     );
     this.explain = new RelayExplain({
       current: () => CONFIG,

@@ -12,6 +12,7 @@ function world(
     chunkCount?: number;
     claimRows?: number;
     minClaimRows?: number;
+    isShared?: boolean;
     outlook?: (site: string, nowMs: number) => { messages: number; atMs: number };
   } = {},
 ) {
@@ -74,6 +75,7 @@ function world(
       enabled: options.enabled ?? true,
       claimRows: options.claimRows ?? 200,
       minClaimRows: options.minClaimRows ?? 1,
+      isShared: options.isShared ?? false,
       onClaimError: (_, error) => errors.push(error),
     },
   );
@@ -390,7 +392,7 @@ test('the heap gives pairs back in order of time', () => {
 });
 
 test('due rows that others put there are found and claimed, once', async () => {
-  const w = world();
+  const w = world({ isShared: true });
   w.scheduler.start();
   w.rows.set('one.test', [900, 900]);
   w.scheduler.discover([{ destination: 'one.test', rows: 1, nextDueMs: 900 }]);
