@@ -222,7 +222,7 @@ export class EmbeddedScheduler implements Scheduler {
   changed(changes: RowChange[]): void {
     for (const { destination, rows } of changes) {
       const place = this.#place(destination);
-      addWaiting(place, rows);
+      addWaiting(place, this.#options.isShared ? Math.max(rows, -place.waitingRows) : rows);
       // If the number of rows shrank, none became due. One look too many does no harm.
       if (rows >= 0) this.#perhapsDue(place, this.#ports.now());
       else if (place.waitingRows === 0 && !place.claiming) place.nextDueMs = NEVER;

@@ -404,6 +404,12 @@ test('due rows that others put there are found and claimed, once', async () => {
   assert.equal(w.scheduler.stats().waitingRows, 0);
 });
 
+test('rows that others put there and an operator took away leave no destination behind', () => {
+  const w = world({ isShared: true });
+  w.scheduler.changed([{ destination: 'one.test', rows: -2 }]);
+  assert.deepEqual([w.scheduler.stats().destinations, w.scheduler.stats().waitingRows], [0, 0]);
+});
+
 test('a claim that would bring few rows waits for more room', async () => {
   const w = world({ maxInFlight: 20, claimRows: 8, minClaimRows: 4 });
   w.add('one.test', ...new Array(30).fill(900));

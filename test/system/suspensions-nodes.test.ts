@@ -65,6 +65,9 @@ test('a rule of one node holds on the other, over restarts and while a server is
   await deposit(b, ...held.slice(6), 'free@else.test');
   await fate(b.events, 'free@else.test', 'delivered');
 
+  const { scheduler } = await a.queueJson<{ scheduler: { waiting_entries: number } }>('stats');
+  assert.equal(scheduler.waiting_entries, held.length, 'also what the other node took in');
+
   // The server goes away: a further rule is told to the other one, and this one hears of it later.
   await s1.server.kill();
   const told = await a.command('suspend', '--sender', '*@client.test', '--domain', 'else.test', '--json');
