@@ -32,7 +32,7 @@ const threshold = z.strictObject({
 });
 
 export const deliveryRule = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'a name of letters, digits and `_ . -`').describe('Name in events, log and `queue why`.').meta(live),
+  name: z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$/, 'a name of letters, digits, blanks and `_ . -`').describe('Name in events, log and `queue why`.').meta(live),
   match: match.default({}).describe('What counts: replies for which all of this holds; without any of it, every refusal. What the relay itself says never counts.').meta(live),
   threshold: threshold.describe('How many make it act.').meta(live),
   action: z.enum(RULE_ACTIONS).describe('pause: mail of the target waits. set_limit: it goes at `messages_per_s` at most. bounce: it fails, with a report to its sender that names the rule. move_pool: it leaves by `pool`. webhook: `url` is told. alert: only the event and a warning in the log, which come with each of these. Each at the provider or site that answered, and for `for_ms`.').meta(live),

@@ -18,7 +18,7 @@ export function checkEgress(
   checkSources(egress, delivery.ip_family, problem);
   checkPools(egress, problem, warning);
   checkRouting(egress, delivery, problem, warning);
-  checkNamedSources(egress, warmup, rules, problem, warning);
+  checkNamedSources(egress, warmup, rules, problem);
   checkNamedPools(egress, warmup, rules, problem);
 }
 
@@ -28,7 +28,6 @@ function checkNamedSources(
   warmup: Config['warmup'],
   rules: Config['rules'],
   problem: Say,
-  warning: Say,
 ): void {
   const names = sources.map(({ name }) => name);
   // '' is the default source.
@@ -40,7 +39,7 @@ function checkNamedSources(
   for (const [i, { match }] of rules.entries())
     for (const [k, pattern] of (match.sources ?? []).entries())
       if (pattern !== '*' && !names.some(globOf(pattern)))
-        named('source', pattern, names, ['rules', i, 'match', 'sources', k], warning);
+        named('source', pattern, names, ['rules', i, 'match', 'sources', k], problem);
 }
 
 /** Pools that warm-ups and rules on replies send mail to. */

@@ -12,6 +12,10 @@ import { windowOf } from './warmup/sending-days.ts';
 export function checkShapingConfig(config: Config, data: ShapingData | null, problem: Say): void {
   for (const [path, message] of problemsOfRules(config.rules))
     problem(['rules', ...path.map(known)], message);
+  for (const [i, { match }] of config.rules.entries())
+    checkPatterns(match.providers, ['rules', i, 'match', 'providers'], data, problem);
+  for (const [i, { match }] of config.egress.routing.entries())
+    checkPatterns(match.provider, ['egress', 'routing', i, 'match', 'provider'], data, problem);
   checkAdaptive(config, data, problem);
   checkWarmUp(config, data, problem);
 }
@@ -51,6 +55,17 @@ function checkWarmUp({ warmup, egress }: Config, data: ShapingData | null, probl
       if (other === undefined) plans.set(key, index);
       else problem(['warmup', index, 'providers', k], `warmup[${other}] has a plan for it already`);
     }
+}
+
+/** Where `*` may stand for any text, a name without it must be one that there is. */
+function checkPatterns(
+  patterns: readonly string[] | undefined,
+  path: (string | number)[],
+  data: ShapingData | null,
+  problem: Say,
+): void {
+  for (const pattern of patterns ?? [])
+    if (!pattern.includes('*')) checkProvider(pattern, path, data, problem);
 }
 
 /** Sites have a colon in their names; what has none must be a provider. */

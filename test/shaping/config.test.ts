@@ -57,6 +57,14 @@ test('the controller goes by adaptive.* at each moment', () => {
   assert.equal(control.perS, 5);
 });
 
+test('the name of a rule may have blanks within, and nothing that ends a word or line of the log', () => {
+  const named = (name: string): boolean =>
+    configSchema.safeParse({ rules: [{ name, threshold: { count: 1 }, action: 'alert' }] }).success;
+  for (const name of ['gmail content block', 'a', 'A_1.b-c', 'x'.repeat(64)]) assert.ok(named(name), name);
+  for (const name of ['', ' a', 'a ', 'a\nb', 'a\tb', 'a=b', 'a"b', 'x'.repeat(65)])
+    assert.ok(!named(name), name);
+});
+
 test('a plan has its part for each process, and its gates', () => {
   const { warmup } = configSchema.parse({
     warmup: [
@@ -120,6 +128,24 @@ test('what makes no sense is refused with its key', () => {
   assert.deepEqual(wrong({ rules: [rule, { ...rule, match: {} }] }), [
     'rules.0.match.code: "9xx" is no code: write "421", "45x" or "5xx"',
     'rules.1.name: "r" is the name of rule 1 too',
+  ]);
+  const byName = (match: Record<string, unknown>): string[] => wrong({ rules: [{ ...rule, match }] });
+  assert.deepEqual(byName({ providers: ['google', 'goo*', 'mx:mx.a.test', 'gogle'] }), [
+    'rules.0.match.providers: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  const routing = (provider: string | string[]): string[] =>
+    wrong({ egress: { routing: [{ match: { provider }, hold: true, name: 'h' }] } });
+  assert.deepEqual(routing('gogle'), [
+    'egress.routing.0.match.provider: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  assert.deepEqual(routing(['goo*', 'mx:mx.a.test', 'gogle']), [
+    'egress.routing.0.match.provider: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  assert.deepEqual(byName({ classes: ['unknown', 'content_spm'] }), [
+    'rules.0.match.classes: there is no class "content_spm" (did you mean "content_spam"?)',
+  ]);
+  assert.deepEqual(byName({ classes: ['rate_limit'], scope: ['recipient', 'everybody'] }), [
+    'rules.0.match.scope: there is no scope "everybody"',
   ]);
 });
 

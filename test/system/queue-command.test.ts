@@ -394,6 +394,7 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
     'source list': [],
     'suppression add': ['a@b.test'],
     'suppression check': ['a@b.test'],
+    'suppression export': [],
     'suppression list': [],
     'suppression remove': ['a@b.test'],
     'token create': ['--role', 'viewer', '--name', 'n', '--for', '1h'],
