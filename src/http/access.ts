@@ -35,11 +35,11 @@ export class Access {
   ): { token: Token | null } | { problem: Problem } {
     if (!this.#isOurName(request))
       return refused(421, 'host_not_allowed', 'this relay does not go by the name in Host');
-    const ip = parseIp(request.ip);
+    const ip = clientIp(request);
     if ('open' in needs) return { token: null };
     const found = this.#tokenOf(request, ip, nowMs);
     if (found === null) {
-      const network = ip === null ? request.ip : formatNetwork(clientNetwork(ip));
+      const network = ip === null ? UNNAMED : formatNetwork(clientNetwork(ip));
       const waitS = this.#strangers.take(network, steadyMs);
       return waitS > 0 ? tooMany(waitS) : UNKNOWN;
     }
@@ -70,6 +70,13 @@ export class Access {
     return known.networks === null || known.networks.has(ip) ? known.token : null;
   }
 }
+
+/** Clients of whom a proxy says nothing that is an address count as one. */
+const UNNAMED = '';
+
+/** Some proxies add the client's port. */
+const clientIp = ({ ip }: FastifyRequest): ReturnType<typeof parseIp> =>
+  parseIp(ip.replace(/^([\d.]+):\d{1,5}$/, '$1').replace(/^\[([^\]]*)\](?::\d{1,5})?$/, '$1'));
 
 /** Names are compared in small letters, without the brackets of IPv6, IPv4 as IPv4. */
 function nameForm(name: string): string {

@@ -189,13 +189,24 @@ test('more requests at once than allowed get 503, and health is asked beside the
 });
 
 test('a client that says whom it speaks for is believed where it is a trusted proxy', async (t) => {
-  const plane = await withPlane(t, { behind_proxy: true, trusted_proxies: ['127.0.0.1'] });
+  const plane = await withPlane(t, {
+    behind_proxy: true,
+    trusted_proxies: ['127.0.0.1'],
+    requests_per_min: 20,
+  });
   const token = await plane.token('--role', 'admin', '--network', '192.0.2.0/24');
   const from = (address: string): Promise<Answer> =>
     plane.get('/api/v1/status', token, { headers: { 'X-Forwarded-For': address } });
   await eventually(async () => assert.equal((await from('192.0.2.7')).status, 200));
   assert.equal((await from('198.51.100.7')).status, 401);
   assert.equal((await from('192.0.2.7, 198.51.100.7')).status, 401);
+  for (const withPort of ['192.0.2.7:4711', '[::ffff:192.0.2.7]:4711', '[::ffff:192.0.2.7]'])
+    assert.equal((await from(withPort)).status, 200, withPort);
+  // A port or a text that is another one each time makes nobody another client.
+  for (const text of ['203.0.113.9:', 'unknown-']) {
+    const answers = await Promise.all(Array.from({ length: 30 }, (_, i) => from(`${text}${i + 1}`)));
+    assert.equal(answers.filter(({ status }) => status === 401).length, 20, text);
+  }
   const direct = await withPlane(t);
   const other = await direct.token('--role', 'admin', '--network', '192.0.2.0/24');
   const forged = { headers: { 'X-Forwarded-For': '192.0.2.7' } };
