@@ -61,7 +61,7 @@ export class TokenBook {
     return this.#tokens.get(id);
   }
 
-  /** @throws RelayError as `readTokens`, once for each state of the file; Error of the file system. */
+  /** @throws RelayError as `readTokens`, once for each state of the file. */
   refresh(): void {
     const stats = statSync(this.#path, { throwIfNoEntry: false });
     const state =

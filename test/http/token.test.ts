@@ -1,6 +1,6 @@
 /** Tokens: what is made of them, what is kept of them, and what each may do. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -66,6 +66,12 @@ test('the book follows its file; one that cannot be read leaves what was known',
     assert.equal(book.size, 2);
     // Said once.
     book.refresh();
+  }
+  for (const make of [() => mkdirSync(path), () => symlinkSync('/dev/zero', path)]) {
+    rmSync(path, { recursive: true });
+    make();
+    assert.throws(() => book.refresh(), { code: 'config_invalid', message: /tokens\.json (is|cannot) / });
+    assert.equal(book.size, 2);
   }
   changeTokens(join(path, '../other.json'), () => []);
   rmSync(path);
