@@ -97,9 +97,8 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
     step: ordered.action === 'set' ? ordered.step + 1 : null,
   };
   const where = ordered.provider === '*' ? 'everywhere' : `at ${ordered.provider}`;
-  const what = { set: `goes on with day ${ordered.step + 1}`, pause: 'pauses', resume: 'goes on' }[
-    ordered.action
-  ];
+  const day = ordered.step < days ? `goes on with day ${ordered.step + 1}` : 'is done with the plan';
+  const what = { set: day, pause: 'pauses', resume: 'goes on' }[ordered.action];
   const text = `source ${shownSource(ordered.source)} ${what} ${where}; relay processes follow within a second or two\n`;
   line.out.write(json ? `${printableJson(JSON.stringify(said, null, 2))}\n` : printableLines(text));
 }
@@ -134,6 +133,7 @@ function written(path: string, ordered: Omit<WarmUpOrder, 'at_ms'>): WarmUpOrder
   try {
     return addOrder(path, ordered, Date.now());
   } catch (error) {
+    if (error instanceof RelayError) throw error;
     const { message } = error as Error;
     throw new RelayError('data_dir_unusable', `${path} cannot be written: ${message}`, error);
   }
@@ -166,8 +166,8 @@ interface ShownPlan {
   /** Null: what the plan does not take waits. */
   overflow_pool: string | null;
   sites: ShownSite[];
-  /** That no mail has met as yet, or not since. */
-  orders: Omit<WarmUpOrder, 'at_ms'>[];
+  /** That no mail has met as yet, or not since. The step from 1, and only of `set`. */
+  orders: (Omit<WarmUpOrder, 'at_ms' | 'step'> & { step: number | null })[];
 }
 
 function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] | null {
@@ -202,7 +202,7 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
           ({ source, at_ms }) =>
             source === plan.source && !kept.some(({ record }) => record.ordered_ms >= at_ms),
         )
-        .map(({ at_ms, ...rest }) => ({ ...rest, step: rest.step + 1 })),
+        .map(({ at_ms, step, ...rest }) => ({ ...rest, step: rest.action === 'set' ? step + 1 : null })),
     };
   });
 }
@@ -258,7 +258,10 @@ function textOf(shown: readonly ShownPlan[]): string {
           ? '  nothing was sent yet\n'
           : columns([['AT', 'STATE', 'STEP', 'DAY', 'SENT', 'SINCE THE LAST GATE', 'PAUSED'], ...rows]);
       const waiting = plan.orders
-        .map(({ action, provider }) => `  ordered: ${action} at ${provider}\n`)
+        .map(
+          ({ action, step, provider }) =>
+            `  ordered: ${action}${step === null ? '' : ` ${step}`} at ${provider}\n`,
+        )
         .join('');
       return `${head}${table}${waiting}`;
     })

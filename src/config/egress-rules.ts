@@ -10,7 +10,14 @@ import { nearest } from './shape.ts';
 type Egress = Config['egress'];
 
 export function checkEgress(
-  { egress, delivery, warmup, rules }: Pick<Config, 'egress' | 'delivery' | 'warmup' | 'rules'>,
+  {
+    egress,
+    delivery,
+    warmup,
+    rules,
+    attributes,
+    tenants,
+  }: Pick<Config, 'egress' | 'delivery' | 'warmup' | 'rules' | 'attributes' | 'tenants'>,
   problem: Say,
   warning: Say,
 ): void {
@@ -19,6 +26,23 @@ export function checkEgress(
   checkRouting(egress, delivery, problem, warning);
   checkNamedSources(egress, warmup, rules, problem, warning);
   checkNamedPools(egress, warmup, rules, problem);
+  checkGivenPools(egress, attributes.rules, tenants, warning);
+}
+
+/** Pools that messages get. One that there is not has no effect; without any pool it is no more than a name in events. */
+function checkGivenPools(
+  { pools }: Egress,
+  rules: Config['attributes']['rules'],
+  tenants: Config['tenants'],
+  warning: Say,
+): void {
+  if (pools.length === 0) return;
+  const names = pools.map(({ name }) => name);
+  for (const [i, { set }] of rules.entries())
+    if (set.pool !== undefined)
+      named('pool', set.pool, names, ['attributes', 'rules', i, 'set', 'pool'], warning);
+  for (const [i, { pool }] of tenants.entries())
+    if (pool !== undefined) named('pool', pool, names, ['tenants', i, 'pool'], warning);
 }
 
 /** Sources that warm-ups and rules on replies name. */
