@@ -73,6 +73,7 @@ async function measureMemory(): Promise<MemoryReport> {
       {
         maxInFlight: 2000,
         enabled: true,
+        isShared: true,
         onClaimError() {},
         shardIds,
         reconcileIntervalMs: 60_000,

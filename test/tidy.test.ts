@@ -274,6 +274,15 @@ test('CHANGELOG.md mentions the version of package.json', () => {
   assert.match(text('CHANGELOG.md'), new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'));
 });
 
+test('CHANGELOG.md says nothing twice', () => {
+  const entries = text('CHANGELOG.md').split(/\n(?=- |#|\n)/);
+  const said = entries.map((entry) => entry.replace(/\s+/g, ' ').trim()).filter((entry) => entry.length > 40);
+  assert.deepEqual(
+    said.filter((entry, i) => said.indexOf(entry) !== i),
+    [],
+  );
+});
+
 test('docs/words.md has each word once', () => {
   const words = [...text('docs/words.md').matchAll(/^\| ([a-z][\w -]*) \|/gm)].map(([, word]) => word);
   assert.ok(words.length > 30);

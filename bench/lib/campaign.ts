@@ -146,6 +146,9 @@ export interface LimitedReport {
   /** Of the same, while it learned. */
   usedAtFirst: number;
   refusedAtFirst: number;
+  /** In each second from the first message on. */
+  takenBySecond: number[];
+  refusedBySecond: number[];
 }
 
 /**
@@ -175,7 +178,13 @@ export async function runLimited(
       const from = first + learnS;
       const measured = shares(taken.slice(from), refused.slice(from), perSecond);
       const learning = shares(taken.slice(first, from), refused.slice(first, from), perSecond);
-      return { ...measured, usedAtFirst: learning.used, refusedAtFirst: learning.refused };
+      return {
+        ...measured,
+        usedAtFirst: learning.used,
+        refusedAtFirst: learning.refused,
+        takenBySecond: taken.slice(first),
+        refusedBySecond: refused.slice(first),
+      };
     } finally {
       await relay.stop();
     }

@@ -27,14 +27,18 @@ export function addBans(program: Command, line: CommandLine): void {
       duration,
       null,
     )
-    .action((networks: string[], { for: durationMs }) =>
-      onBans(line, (bans) => banNetworks(bans, networks, durationMs, line.out)),
+    .option('--json', 'print JSON', false)
+    .action((networks: string[], { for: durationMs, json }) =>
+      onBans(line, (bans) => banNetworks(bans, networks, durationMs, json, line.out)),
     );
   ban
     .command('delete')
     .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
     .description('serve them again: addresses or networks as `ban list` shows them')
-    .action((networks: string[]) => onBans(line, (bans) => unban(bans, networks, line.out, line.err)));
+    .option('--json', 'print JSON', false)
+    .action((networks: string[], { json }) =>
+      onBans(line, (bans) => unban(bans, networks, json, line.out, line.err)),
+    );
 }
 
 /** Runs the command through the running relay, or on the file of a stopped one. */
@@ -58,7 +62,7 @@ async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<Exi
 
 export async function listBans(bans: BanBook, json: boolean, out: Writable): Promise<ExitCode> {
   const list = await bans.list();
-  if (json) out.write(`${printableJson(JSON.stringify(list.map(banAnswer), null, 2))}\n`);
+  if (json) out.write(jsonText(list.map(banAnswer)));
   else if (list.length === 0) out.write('nobody is banned\n');
   else for (const ban of list) out.write(`${lineOf(ban)}\n`);
   return EXIT.ok;
@@ -68,28 +72,47 @@ export async function banNetworks(
   bans: BanBook,
   networks: readonly string[],
   durationMs: number | null,
+  json: boolean,
   out: Writable,
 ): Promise<ExitCode> {
-  for (const network of networks) out.write(`${lineOf(await bans.add(network, durationMs))}\n`);
+  const added: Ban[] = [];
+  try {
+    for (const network of networks) {
+      const ban = await bans.add(network, durationMs);
+      added.push(ban);
+      if (!json) out.write(`${lineOf(ban)}\n`);
+    }
+  } finally {
+    // Should one fail, those before it are banned all the same.
+    if (json) out.write(jsonText(added.map(banAnswer)));
+  }
   return EXIT.ok;
 }
 
 export async function unban(
   bans: BanBook,
   networks: readonly string[],
+  json: boolean,
   out: Writable,
   err: Writable,
 ): Promise<ExitCode> {
-  let code: ExitCode = EXIT.ok;
-  for (const network of networks) {
-    if (await bans.delete(network)) out.write(printableLines(`${network} is served again\n`));
-    else {
-      err.write(printableLines(`protorelay: ${network} is not banned; see protorelay ban list\n`));
-      code = EXIT.dataError;
+  const deleted: string[] = [];
+  const unknown: string[] = [];
+  try {
+    for (const network of networks) {
+      const wasBanned = await bans.delete(network);
+      (wasBanned ? deleted : unknown).push(network);
+      if (!wasBanned)
+        err.write(printableLines(`protorelay: ${network} is not banned; see protorelay ban list\n`));
+      else if (!json) out.write(printableLines(`${network} is served again\n`));
     }
+  } finally {
+    if (json) out.write(jsonText({ deleted, unknown }));
   }
-  return code;
+  return unknown.length === 0 ? EXIT.ok : EXIT.dataError;
 }
+
+const jsonText = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
 
 function lineOf(ban: Ban): string {
   const { network, kind, banned_at, ends_at, times } = banAnswer(ban);

@@ -145,6 +145,7 @@ function attributeLines(row: QueueRow | undefined): string[] {
     pool,
     metadata,
     deadlineMs,
+    priorityHint,
   } = row === undefined ? {} : attributesOf(row);
   const deadline = deadlineMs === undefined ? undefined : new Date(deadlineMs).toISOString();
   return Object.entries({
@@ -154,6 +155,7 @@ function attributeLines(row: QueueRow | undefined): string[] {
     Pool: pool,
     Metadata: metadata,
     Deadline: deadline,
+    Priority: priorityHint === undefined ? undefined : String(priorityHint),
   })
     .filter(([, value]) => value !== undefined)
     .map(([word, value]) => `${word.padEnd(11)} ${plain(value as string)}`);

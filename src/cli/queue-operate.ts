@@ -60,14 +60,15 @@ export async function operateQueue(
   options: OperateOptions,
   output: QueueOutput,
 ): Promise<ExitCode> {
-  const { err } = output;
-  if (options.dryRun) return dryRun(source, action, selection, options, output);
+  const { err, nowMs } = output;
+  const meant = nameOf(action) === 'fail' ? thereAt(nowMs, selection) : selection;
+  if (options.dryRun) return dryRun(source, action, meant, options, output);
   if (source.client === null) {
     err.write('protorelay: the relay is not running; the queue can be changed only through it\n');
     return EXIT.unavailable;
   }
   if (!options.yes && selection.ids === undefined) {
-    const extent = await extentOf(source, action, selection);
+    const extent = await extentOf(source, action, meant);
     if (extent.recipients > UNASKED_RECIPIENTS) {
       const about = `${nameOf(action)}: ${textOf(action, selection, extent)}`;
       if (!output.ask) {
@@ -80,7 +81,13 @@ export async function operateQueue(
       }
     }
   }
-  return new Operation(source, source.client, action, output).run(selection, options.json);
+  return new Operation(source, source.client, action, output).run(meant, options.json);
+}
+
+/** Only what was in the queue then: reports of what fails are mail to their senders, and come into the queue behind it. */
+function thereAt(nowMs: number, selection: Selection): Selection {
+  if (selection.ids !== undefined) return selection;
+  return { ...selection, receivedBeforeMs: Math.min(nowMs, selection.receivedBeforeMs ?? nowMs) };
 }
 
 async function extentOf(source: QueueSource, action: OperateAction, selection: Selection): Promise<Extent> {

@@ -58,8 +58,8 @@ export function formatStats(
 export const deliveryLine = ({ inFlight, waitingRows, destinations }: SchedulerStats): string =>
   `Delivery    ${counted(inFlight, 'entry', 'entries')} being sent, ${waitingRows} waiting at ${counted(destinations, 'destination', 'destinations')}\n`;
 
-export const fileLine = ({ bytes, freeBytes }: QueueFile): string =>
-  `Queue file  ${size(bytes)}, ${size(freeBytes)} of it free\n`;
+export const fileLine = ({ bytes, freeBytes }: QueueFile, limit = ''): string =>
+  `Queue file  ${size(bytes)}, ${size(freeBytes)} of it free${limit}\n`;
 
 function stateTable(queue: QueueStats): string {
   const rows = Object.entries(STATES).map(([word, state]) => [

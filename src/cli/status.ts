@@ -88,7 +88,7 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   text += mailLines(status, nowMs);
   text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} accepted ${counted(rates.acceptedMessages, 'message', 'messages')} (${counted(rates.accepted, 'recipient', 'recipients')}); delivered ${rates.delivered}, deferred ${rates.deferred}, bounced ${rates.bounced}\n`;
   if (status.freeDiskBytes !== null) text += `Free disk   ${size(status.freeDiskBytes)}\n`;
-  if (status.file !== null) text += fileLine(status.file);
+  if (status.file !== null) text += fileLine(status.file, limitOf(status.file.maxMb, processes.length));
   if (status.shards.length > 0)
     text += `Shards      ${status.shards.filter(({ up }) => up).length} of ${status.shards.length} up\n`;
   if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);
@@ -98,6 +98,11 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   text += reloadLine(status, nowMs);
   if (processes.length > 0) text += `\n${formatProcesses(processes, nowMs)}`;
   return text;
+}
+
+function limitOf(maxMb: number, processes: number): string {
+  if (maxMb === 0) return '; no limit (database.max_mb 0)';
+  return `; database.max_mb ${maxMb}${processes > 1 ? ' for each process' : ''}`;
 }
 
 /** Counts from the queue, with their age; until there are some, what the scheduler knows. */

@@ -127,8 +127,9 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .description('the list as CSV, as `import` reads it')
     .option('--tenant <name>', 'only the list of this tenant', tenantOf)
     .option('--reason <reason>', 'only entries with this reason', reasonOf)
-    .action((file: string | undefined, { tenant = null, reason = null }) =>
-      onList(line, false, (list, output) => exportFile(list, file, { tenant, reason }, output)),
+    .option('--json', 'print how many entries the file got as JSON; without a file, the list as JSON', false)
+    .action((file: string | undefined, { tenant = null, reason = null, json }) =>
+      onList(line, false, (list, output) => exportFile(list, file, { tenant, reason }, json, output)),
     );
 }
 
@@ -317,15 +318,22 @@ async function exportFile(
   list: SuppressionList,
   file: string | undefined,
   choice: SuppressionChoice,
+  json: boolean,
   { out, err }: Output,
 ): Promise<ExitCode> {
   if (file === undefined || file === '-') {
+    if (json) return printList(list, choice, json, out);
     await exportTo(out, list, choice);
     return EXIT.ok;
   }
   const stream = createWriteStream(file, { mode: 0o600 });
   try {
-    await Promise.all([finished(stream), exportTo(stream, list, choice).then(() => void stream.end())]);
+    const filled = exportTo(stream, list, choice).then((count) => {
+      stream.end();
+      return count;
+    });
+    const [entries] = await Promise.all([filled, finished(stream)]);
+    out.write(json ? jsonOf({ file, entries }) : `${entries} ${entries === 1 ? 'entry' : 'entries'}\n`);
     return EXIT.ok;
   } catch (error) {
     if (!isOfSystem(error)) throw error;
@@ -334,12 +342,19 @@ async function exportFile(
   }
 }
 
-async function exportTo(out: Writable, { book }: SuppressionList, choice: SuppressionChoice): Promise<void> {
+/** @returns how many entries were written. */
+async function exportTo(
+  out: Writable,
+  { book }: SuppressionList,
+  choice: SuppressionChoice,
+): Promise<number> {
+  let entries = 0;
   await written(
     out,
     csvLine(['address', 'tenant', 'scope', 'reason', 'source', 'detail', 'created_at', 'ends_at']),
   );
-  for await (const page of book.list(choice))
+  for await (const page of book.list(choice)) {
+    entries += page.length;
     await written(
       out,
       page
@@ -348,6 +363,8 @@ async function exportTo(out: Writable, { book }: SuppressionList, choice: Suppre
         )
         .join(''),
     );
+  }
+  return entries;
 }
 
 const timeOf = (ms: number | null): string => (ms === null ? '' : new Date(ms).toISOString());

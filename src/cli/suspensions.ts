@@ -157,7 +157,7 @@ async function suspend(
   for (const rule of rules)
     out.write(
       json
-        ? jsonText(suspensionAnswer(rule))
+        ? jsonText({ ...suspensionAnswer(rule), not_told: unheard })
         : `${printable(`${rule.id}  ${meaning(rule)}, ${ending(rule)}`)}\n`,
     );
   return told(unheard, err, EXIT.ok);
@@ -170,7 +170,7 @@ async function resume(
   { out, err }: Output,
 ): Promise<ExitCode> {
   const { rules, unknown, unheard }: Ordered = await book.resume(order);
-  if (json) out.write(jsonText({ resumed: rules.map(suspensionAnswer), unknown }));
+  if (json) out.write(jsonText({ resumed: rules.map(suspensionAnswer), unknown, not_told: unheard }));
   else for (const rule of rules) out.write(`${printable(`${rule.id}  resumed: ${meaning(rule)}`)}\n`);
   for (const id of unknown)
     err.write(printableLines(`protorelay: no suspension ${id}; see protorelay suspensions\n`));

@@ -6,7 +6,8 @@ import { EXIT } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import { nearest } from '../config/shape.ts';
-import type { WarmUpConfig } from '../config/warmup-schema.ts';
+import { type SourceWarmUp, sourceWarmUps } from '../config/warmup-schema.ts';
+import { textOrNull, timeOf } from '../control/words.ts';
 import { loadShaping } from '../shaping/shaping-file.ts';
 import { addOrder, ORDERS_FILE, readOrders, type WarmUpOrder } from '../shaping/warmup/orders.ts';
 import { plansOf } from '../shaping/warmup/plans.ts';
@@ -74,7 +75,7 @@ function wrong(line: CommandLine, what: string): void {
 }
 
 function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_ms'>): void {
-  const { warmup } = configFor(['warmup'], line.configPath());
+  const warmup = sourceWarmUps(configFor(['warmup', 'egress'], line.configPath()));
   const plans = warmup.filter(({ source }) => source === ordered.source);
   if (plans.length === 0) {
     wrong(line, noPlanOf(ordered.source, warmup));
@@ -90,12 +91,7 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
     wrong(line, `the plan has ${days} days: a step is 1 to ${days + 1}`);
     return;
   }
-  const { at_ms, ...rest } = written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered);
-  const said = {
-    ordered_at: new Date(at_ms).toISOString(),
-    ...rest,
-    step: ordered.action === 'set' ? ordered.step + 1 : null,
-  };
+  const said = orderAnswer(written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered));
   const where = ordered.provider === '*' ? 'everywhere' : `at ${ordered.provider}`;
   const day = ordered.step < days ? `goes on with day ${ordered.step + 1}` : 'is done with the plan';
   const what = { set: day, pause: 'pauses', resume: 'goes on' }[ordered.action];
@@ -103,7 +99,7 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
   line.out.write(json ? `${printableJson(JSON.stringify(said, null, 2))}\n` : printableLines(text));
 }
 
-function noPlanOf(source: string, plans: readonly WarmUpConfig[]): string {
+function noPlanOf(source: string, plans: readonly SourceWarmUp[]): string {
   const name = shownSource(source);
   const near = nearest(
     name,
@@ -113,7 +109,7 @@ function noPlanOf(source: string, plans: readonly WarmUpConfig[]): string {
 }
 
 /** What is wrong with the provider of an order; null: nothing. Sites have a colon in their names, and are known only by their mail. */
-function providerFault(line: CommandLine, name: string, plans: readonly WarmUpConfig[]): string | null {
+function providerFault(line: CommandLine, name: string, plans: readonly SourceWarmUp[]): string | null {
   const planned = plans.flatMap(({ providers }) => providers);
   if (name === '*' || planned.includes(name)) return null;
   if (!planned.includes('*')) {
@@ -166,12 +162,32 @@ interface ShownPlan {
   /** Null: what the plan does not take waits. */
   overflow_pool: string | null;
   sites: ShownSite[];
-  /** That no mail has met as yet, or not since. The step from 1, and only of `set`. */
-  orders: (Omit<WarmUpOrder, 'at_ms' | 'step'> & { step: number | null })[];
+  /** That no mail has met as yet, or not since. */
+  orders: OrderAnswer[];
 }
 
+interface OrderAnswer {
+  ordered_at: string;
+  source: string;
+  /** A provider or site; '*' for all of the source. */
+  provider: string;
+  action: WarmUpOrder['action'];
+  /** From 1. Null: the order sets none. */
+  step: number | null;
+  reason: string | null;
+}
+
+const orderAnswer = ({ at_ms, source, provider, action, step, reason }: WarmUpOrder): OrderAnswer => ({
+  ordered_at: timeOf(at_ms),
+  source: shownSource(source),
+  provider,
+  action,
+  step: action === 'set' ? step + 1 : null,
+  reason: textOrNull(reason),
+});
+
 function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownPlan[] | null {
-  const { warmup } = configFor(['warmup'], line.configPath());
+  const warmup = sourceWarmUps(configFor(['warmup', 'egress'], line.configPath()));
   const dataDir = dataDirOf(line.configPath());
   const kept = processFolders(dataDir).flatMap((folder) => readWarmUps(join(folder, WARM_UP_FILE)).records);
   const orders = readOrders(join(dataDir, ORDERS_FILE));
@@ -202,18 +218,18 @@ function statusOf(line: CommandLine, only: string | null, nowMs: number): ShownP
           ({ source, at_ms }) =>
             source === plan.source && !kept.some(({ record }) => record.ordered_ms >= at_ms),
         )
-        .map(({ at_ms, step, ...rest }) => ({ ...rest, step: rest.action === 'set' ? step + 1 : null })),
+        .map(orderAnswer),
     };
   });
 }
 
 /** A site of no named provider belongs to the plan for all. */
-const isOf = ({ source, site }: KeptWarmUp, plan: WarmUpConfig, named: readonly string[]): boolean =>
+const isOf = ({ source, site }: KeptWarmUp, plan: SourceWarmUp, named: readonly string[]): boolean =>
   source === plan.source &&
   (plan.providers.includes(site) || (plan.providers.includes('*') && !named.includes(site)));
 
 /** Of all processes together: each has its part of the day. */
-function siteAnswer(site: string, all: readonly KeptWarmUp[], plan: WarmUpConfig, nowMs: number): ShownSite {
+function siteAnswer(site: string, all: readonly KeptWarmUp[], plan: SourceWarmUp, nowMs: number): ShownSite {
   const [whole] = plansOf([{ ...plan, providers: [site] }], 1);
   const states = all.map(({ record }) => new WarmUp(whole as NonNullable<typeof whole>, record));
   const first = states[0] as WarmUp;
@@ -232,7 +248,8 @@ function siteAnswer(site: string, all: readonly KeptWarmUp[], plan: WarmUpConfig
     paused: record.paused || null,
     delivered: sum(({ delivered }) => delivered),
     bounced: sum(({ bounced }) => bounced),
-    complained: sum(({ complained }) => complained),
+    // Each process is told of all of them.
+    complained: Math.max(0, ...states.map((one) => one.record.complained)),
     deferred: sum(({ deferred }) => deferred),
   };
 }

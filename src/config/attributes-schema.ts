@@ -36,6 +36,7 @@ export const attributes = z.strictObject({
     pool: field('X-ProtoRelay-Pool').describe('The same with the egress pool.'),
     metadata: field('X-ProtoRelay-Metadata').describe('The same with a JSON object of at most 2 KiB, which comes back in events.'),
     deadline: field('X-ProtoRelay-Deadline').describe('The same with the deadline: a time such as `2026-03-01T12:00:00Z`, or `90s`, `10m`, `12h`, `7d` from when the message came.'),
+    priority_hint: field('X-ProtoRelay-Priority-Hint').describe('The same with how much its recipients want it, a number from 0 to 100: who wants it more goes first in a warm-up (docs/warmup.md).'),
   }).prefault({}).describe('Header fields with attributes. They are believed of trusted clients, and taken out of every message. Names that do not begin with X-ProtoRelay- have the header of every message read.'),
   aliases: z.array(z.enum(['powermta', 'kumomta'])).default([]).describe('Fields of other relays that mean the same: powermta `x-virtual-mta` (pool) and `x-job` (campaign), kumomta `X-Tenant` and `X-Campaign`.').meta(live),
   trust_authenticated: z.boolean().default(true).describe('Header fields of clients that have authenticated are believed.').meta(live),

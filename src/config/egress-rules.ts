@@ -6,6 +6,7 @@ import { checkRouting } from './routing-rules.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 import { nearest } from './shape.ts';
+import { sourceWarmUps } from './warmup-schema.ts';
 
 type Egress = Config['egress'];
 
@@ -24,7 +25,7 @@ export function checkEgress(
   checkSources(egress, delivery.ip_family, problem);
   checkPools(egress, problem, warning);
   checkRouting(egress, delivery, problem, warning);
-  checkNamedSources(egress, warmup, rules, problem, warning);
+  checkNamedSources(egress, warmup, rules, problem);
   checkNamedPools(egress, warmup, rules, problem);
   checkGivenPools(egress, attributes.rules, tenants, warning);
 }
@@ -51,16 +52,18 @@ function checkNamedSources(
   warmup: Config['warmup'],
   rules: Config['rules'],
   problem: Say,
-  warning: Say,
 ): void {
   const names = sources.map(({ name }) => name);
   // '' is the default source.
-  for (const [i, { source }] of warmup.entries())
-    if (source !== '') named('source', source, names, ['warmup', i, 'source'], problem);
+  for (const [i, { source, pool }] of warmup.entries()) {
+    if ((source === undefined) === (pool === undefined))
+      problem(['warmup', i], 'exactly one of "source" and "pool" says what warms up');
+    else if (source) named('source', source, names, ['warmup', i, 'source'], problem);
+  }
   for (const [i, { match }] of rules.entries())
     for (const [k, pattern] of (match.sources ?? []).entries())
       if (pattern !== '*' && !names.some(globOf(pattern)))
-        named('source', pattern, names, ['rules', i, 'match', 'sources', k], warning);
+        named('source', pattern, names, ['rules', i, 'match', 'sources', k], problem);
 }
 
 /** Pools that warm-ups and rules on replies send mail to. */
@@ -71,13 +74,14 @@ function checkNamedPools(
   problem: Say,
 ): void {
   const names = pools.map(({ name }) => name);
-  for (const [i, { source, overflow_pool: pool }] of warmup.entries()) {
-    if (pool === '') continue;
-    const path = ['warmup', i, 'overflow_pool'];
-    named('pool', pool, names, path, problem);
+  for (const [i, { pool, overflow_pool: overflow }] of warmup.entries()) {
+    if (pool !== undefined) named('pool', pool, names, ['warmup', i, 'pool'], problem);
+    if (overflow !== '') named('pool', overflow, names, ['warmup', i, 'overflow_pool'], problem);
+  }
+  for (const { source, overflow_pool: pool, index } of sourceWarmUps({ warmup, egress: { pools } })) {
     const members = pools.find(({ name }) => name === pool)?.members ?? [];
     if (members.some((member) => member.source === source))
-      problem(path, `has the source itself as a member: ${source}`);
+      problem(['warmup', index, 'overflow_pool'], `has the source itself as a member: ${source}`);
   }
   for (const [i, { pool }] of rules.entries())
     if (pool !== undefined) named('pool', pool, names, ['rules', i, 'pool'], problem);

@@ -21,6 +21,6 @@ export const http = z.strictObject({
   max_body_kb: count(1, 1_048_576).default(1024).describe('KiB of a request’s body; a longer one gets 413.').meta(live),
   request_timeout_ms: count(100, 3_600_000).default(30_000).describe('Time for a request to arrive; its header has a third of it.').meta(live),
   max_concurrent_requests: count(1, 10_000).default(64).describe('Requests at once; more get 503 with Retry-After. Health is asked beside them.').meta(live),
-  max_connections: count(1, 100_000).default(1024).describe('Connections at once; more are closed at once.').meta(live),
+  max_connections: count(1, 100_000).default(1024).describe('Connections at once; beyond it the client with the most of them loses one.').meta(live),
   requests_per_min: count(1, 10_000_000).default(600).describe('Requests of one token in any minute; more get 429 with Retry-After. So many may also come without a good token from one client (an address, of IPv6 its /64).').meta(live),
 });

@@ -13,7 +13,8 @@ const gates = z.strictObject({
 });
 
 export const warmUp = z.strictObject({
-  source: z.string().max(64).describe('Name of the source (egress.sources); empty: the default one.').meta(live),
+  source: z.string().max(64).optional().describe('Name of the source (egress.sources); empty: the default one. Either `source` or `pool`.').meta(live),
+  pool: z.string().min(1).max(64).optional().describe('A pool (egress.pools) whose members warm up together: each has its part of each day, by its weight, and goes through the plan for itself.').meta(live),
   providers: z.array(z.string().min(1).max(200)).min(1).max(1000).default(['*']).describe('Providers (config/shaping.json) or sites; `*` for all that no other plan of the source names. Each goes through the plan for itself.').meta(live),
   plan_messages_per_day: z.array(z.int().min(1).max(1_000_000_000)).min(1).max(365).default([50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000]).describe('Messages at most on each sending day, of all relay processes of the host; after the last there is no limit.').meta(live),
   start_date: z.union([z.literal(''), z.iso.date()]).default('').describe('The first sending day, as 2027-01-04; nothing is sent before. Empty: at once.').meta(live),
@@ -24,3 +25,32 @@ export const warmUp = z.strictObject({
 });
 
 export type WarmUpConfig = z.output<typeof warmUp>;
+/** The plan of one source. */
+export type SourceWarmUp = Omit<WarmUpConfig, 'pool' | 'source'> & {
+  source: string;
+  /** Its place in the config. */
+  index: number;
+};
+
+interface Warming {
+  warmup: readonly WarmUpConfig[];
+  egress: { pools: readonly { name: string; members: readonly { source: string; weight: number }[] }[] };
+}
+
+/** Plans by source: those of a pool are shared out among its members. */
+export function sourceWarmUps({ warmup, egress }: Warming): SourceWarmUp[] {
+  return warmup.flatMap(({ source, pool, ...plan }, index) => {
+    if (pool === undefined) return [{ ...plan, source: source ?? '', index }];
+    const members = egress.pools.find(({ name }) => name === pool)?.members ?? [];
+    const total = members.reduce((sum, { weight }) => sum + weight, 0);
+    return members.map(({ source, weight }) => ({
+      ...plan,
+      source,
+      index,
+      plan_messages_per_day: plan.plan_messages_per_day.map((messages) => partOf(messages, weight / total)),
+      gates: { ...plan.gates, min_deliveries: partOf(plan.gates.min_deliveries, weight / total) },
+    }));
+  });
+}
+
+const partOf = (count: number, part: number): number => Math.max(1, Math.floor(count * part));

@@ -14,12 +14,28 @@ import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
-import type { ControlResponse, ReloadAnswer, RunningStats } from './protocol.ts';
+import type { ControlRequest, ControlResponse, ReloadAnswer, RunningStats } from './protocol.ts';
 import type { HostStatus } from './status.ts';
 import type { BanBook, Operated, QueueReader, Standing, SuspensionBook } from './target.ts';
 
 /** A relay that answers nobody for so long is taken for stopped or stuck. */
 const PATIENCE_MS = 5000;
+
+/** Orders, which a relay that did not answer carries out all the same should it go on, and what shows whether it did. */
+const SHOWN_BY: Readonly<Partial<Record<ControlRequest['method'], string>>> = {
+  suspend: 'suspensions',
+  resume: 'suspensions',
+  ban: 'ban list',
+  unban: 'ban list',
+  operate: 'queue list',
+  reload: 'status',
+};
+
+interface Waiting {
+  method: ControlRequest['method'];
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
@@ -28,7 +44,7 @@ export class ControlClient implements QueueReader {
   #text: string[] = [];
   #nextId = 1;
   #missing: Missing[] = [];
-  readonly #pending = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
+  readonly #pending = new Map<number, Waiting>();
 
   private constructor(socket: Socket, path: string, patienceMs: number) {
     this.#socket = socket;
@@ -54,7 +70,10 @@ export class ControlClient implements QueueReader {
     const waits = this.#pending.size > 0 && !this.#heard;
     this.#heard = false;
     if (!waits || (await answersAtAll(path, patienceMs)) || this.#heard) return;
-    const text = `the relay does not answer (${path}): it is stopped or stuck`;
+    const shownBy = [...this.#pending.values()].flatMap(({ method }) => SHOWN_BY[method] ?? [])[0];
+    const later =
+      shownBy === undefined ? '' : `; should it go on, it does what it was told: see protorelay ${shownBy}`;
+    const text = `the relay does not answer (${path}): it is stopped or stuck${later}`;
     this.#end(new RelayError('control_silent', text));
   }
 
@@ -172,12 +191,12 @@ export class ControlClient implements QueueReader {
     this.#socket.destroy();
   }
 
-  #call(method: string, params: object): Promise<unknown> {
+  #call(method: ControlRequest['method'], params: object): Promise<unknown> {
     // The connection may also have ended between two questions.
     if (this.#socket.destroyed) return Promise.reject(ended());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { method, resolve, reject });
       this.#socket.write(`${JSON.stringify({ id, method, params })}\n`);
     });
   }

@@ -125,13 +125,22 @@ export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   detail: textOrNull(row.detail),
 });
 
-const attributesAnswer = ({ tenant, campaign, class: kind, pool, metadata, deadlineMs }: Attributes) => ({
+const attributesAnswer = ({
+  tenant,
+  campaign,
+  class: kind,
+  pool,
+  metadata,
+  deadlineMs,
+  priorityHint,
+}: Attributes) => ({
   tenant: tenant ?? null,
   campaign: campaign ?? null,
   class: kind ?? null,
   pool: pool ?? null,
   metadata: metadata === undefined ? null : (JSON.parse(metadata) as Record<string, unknown>),
   deadline_at: timeOrNull(deadlineMs ?? null),
+  priority_hint: priorityHint ?? null,
 });
 
 /** @param suspensions the rules that hold each entry. @param verdictOn what refusals mean. */

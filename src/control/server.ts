@@ -24,6 +24,7 @@ import {
 import type { HostFacts, HostStatus } from './status.ts';
 import type { BanBook, ControlTarget, SuspensionBook } from './target.ts';
 import { mergeStandings } from './why.ts';
+import { timeOf } from './words.ts';
 
 const MAX_CONNECTIONS = 16;
 /** So many faults of a request are named. */
@@ -319,7 +320,11 @@ function saidOf(selection: Selection): object {
   const { ids, ...rest } = selection;
   const said = Object.entries({ ...rest, ...(ids === undefined ? {} : { messages: ids.length }) });
   if (said.length === 0) return { all: true };
-  return Object.fromEntries(said.map(([key, value]) => [snakeCase(key), value]));
+  return Object.fromEntries(said.map(([key, value]) => saidOne(snakeCase(key), value)));
 }
+
+/** Times are said as everywhere: received_before_at. */
+const saidOne = (key: string, value: unknown): [string, unknown] =>
+  /^received_\w+_ms$/.test(key) ? [key.replace(/_ms$/, '_at'), timeOf(Number(value))] : [key, value];
 
 const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -45,8 +45,8 @@ export interface StatusAnswer {
   pressure: string | null;
   overloaded: boolean;
   free_disk_bytes: number | null;
-  /** The file of the queue, of all processes together; null: it is on servers. */
-  file: FileAnswer | null;
+  /** The files of the queue, of all processes together; null: it is on servers. `max_mb` is database.max_mb, of one process; null: no limit. */
+  file: (FileAnswer & { max_mb: number | null }) | null;
   shards: { name: string; up: boolean; error: string | null }[];
   journal: JournalAnswer | null;
   storage_faults: string[];
@@ -90,7 +90,7 @@ export const statusAnswer = (status: HostStatus): StatusAnswer => {
     pressure: status.pressure,
     overloaded: status.overloaded,
     free_disk_bytes: status.freeDiskBytes,
-    file: status.file === null ? null : fileAnswer(status.file),
+    file: status.file === null ? null : { ...fileAnswer(status.file), max_mb: status.file.maxMb || null },
     shards: status.shards.map(({ name, up, error }) => ({ name, up, error: up ? null : error })),
     journal: journal === null ? null : journalAnswer(journal),
     storage_faults: status.storageFaults,

@@ -4,11 +4,11 @@
  */
 
 import type { OutboxState } from '../mail/outbox-state.ts';
-import type { QueueFile } from '../mail/queue-stats.ts';
+import type { LimitedFile, QueueFile } from '../mail/queue-stats.ts';
 import { noStates } from '../mail/queue-stats.ts';
 import type { Rates } from '../report/minute-rates.ts';
 import { mergeJournals, mergeSchedulerStats } from './merged-queue.ts';
-import type { CountedQueue, ProcessStatus, RelayStatus } from './target.ts';
+import type { CountedQueue, ProcessStatus, RelayStatus, SchedulerStats } from './target.ts';
 
 /** What the process that has the control socket knows. */
 export interface HostFacts {
@@ -48,8 +48,11 @@ export function mergeStatus(parts: readonly RelayStatus[]): RelayStatus {
   const shards = new Map<string, RelayStatus['shards'][number]>();
   for (const shard of parts.flatMap((part) => part.shards))
     if (!shard.up || !shards.has(shard.name)) shards.set(shard.name, shard);
-  const files = parts.flatMap(({ file }) => file ?? []);
-  const bytesOf = (name: keyof QueueFile): number => files.reduce((total, file) => total + file[name], 0);
+  const counts = mergeCounts(parts.flatMap((part) => part.counts ?? []));
+  const scheduler = mergeSchedulerStats(
+    parts.map((part) => part.scheduler),
+    null,
+  );
   const disks = parts.flatMap(({ freeDiskBytes }) => freeDiskBytes ?? []);
   return {
     connectionsIn: sum(({ connectionsIn }) => connectionsIn),
@@ -65,16 +68,26 @@ export function mergeStatus(parts: readonly RelayStatus[]): RelayStatus {
     pressure: parts.find(({ pressure }) => pressure !== null)?.pressure ?? null,
     overloaded: parts.some(({ overloaded }) => overloaded),
     freeDiskBytes: disks.length === 0 ? null : Math.min(...disks),
-    counts: mergeCounts(parts.flatMap(({ counts }) => counts ?? [])),
-    scheduler: mergeSchedulerStats(
-      parts.map(({ scheduler }) => scheduler),
-      null,
-    ),
+    counts,
+    scheduler: shards.size > 0 && counts !== null ? { ...scheduler, ...waitingOf(counts) } : scheduler,
     journal: mergeJournals(parts.map(({ journal }) => journal)),
     shards: [...shards.values()],
-    file: files.length === 0 ? null : { bytes: bytesOf('bytes'), freeBytes: bytesOf('freeBytes') },
+    file: mergeFiles(parts.flatMap(({ file }) => file ?? [])),
     storageFaults: [...new Set(parts.flatMap(({ storageFaults }) => storageFaults))],
   };
+}
+
+/** Of a queue on servers, from which other nodes take rows, processes can only guess how many wait. */
+const waitingOf = ({ rows }: CountedQueue): Pick<SchedulerStats, 'waitingRows'> => ({
+  waitingRows: rows.PENDING + rows.RETRY,
+});
+
+/** Each process has a file of its own, and one config. */
+function mergeFiles(files: readonly LimitedFile[]): LimitedFile | null {
+  const [first] = files;
+  if (first === undefined) return null;
+  const sum = (name: keyof QueueFile): number => files.reduce((total, file) => total + file[name], 0);
+  return { bytes: sum('bytes'), freeBytes: sum('freeBytes'), maxMb: first.maxMb };
 }
 
 function mergeCounts(parts: readonly CountedQueue[]): CountedQueue | null {

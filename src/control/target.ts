@@ -6,7 +6,7 @@ import type { JournalStats } from '../journal/journal.ts';
 import type { AskedEntry, Explained } from '../mail/blocker.ts';
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
-import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
+import type { LimitedFile, QueueStats } from '../mail/queue-stats.ts';
 import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
@@ -146,7 +146,7 @@ export interface RelayStatus {
   journal: JournalStats | null;
   shards: { name: string; up: boolean; error: string }[];
   /** null: the queue is on servers. */
-  file: QueueFile | null;
+  file: LimitedFile | null;
   /** What the storage of contents cannot use. */
   storageFaults: string[];
 }

@@ -154,6 +154,8 @@ export interface ClaimResult {
   jobs: Job[];
   /** Rows that were set aside, because the node that was sending them died of them. */
   held?: EntryFacts[];
+  /** Number of other rows that waited and were set aside: their content can never be read. Absent: none. */
+  asideRows?: number;
   /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
   /** Whether the arena was short of room for more. */
@@ -263,7 +265,8 @@ export interface RemovedEntry extends EntryFacts {
 }
 /** What one transaction of an action changed. */
 export interface OperatePart {
-  destinations: string[];
+  /** As in OperateResult. */
+  changes: RowChange[];
   removed: RemovedEntry[];
 }
 export interface OperateResult {

@@ -125,8 +125,7 @@ export async function operateBySlices(
     for (const queueId of part.queueIds) queueIds.push(queueId);
     for (const change of part.changes)
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
-    if (part.rows > 0)
-      done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
+    if (part.rows > 0) done({ changes: part.changes, removed: part.removed });
   }
   return {
     ...sum,

@@ -48,6 +48,8 @@ export class Attempt {
   /** The site of the lane that it is in, and the source; '' where there is none, and for the default one. */
   site = '';
   source = '';
+  /** Domains that sign it; null: nobody has looked. */
+  dkimDomains: readonly string[] | null = null;
   /** The class that rules gave it; '': that of its message. */
   class: MailClass | '' = '';
   /** Delays before its retries, where its site has its own; null: those of the config. */

@@ -18,7 +18,7 @@ import type { Host, Route } from './route.ts';
 /** @template Destination the class of the destination that asks. */
 export interface DestinationPorts<Destination> {
   /** Limits of mail by more than source and site. */
-  readonly gates: Pick<MessageGates, 'take' | 'refusedBy'>;
+  readonly gates: Pick<MessageGates<Attempt>, 'take' | 'refusedBy'>;
   /** Where mail goes on that may not leave by its source now. */
   readonly departures: Pick<Departures, 'divert'>;
   readonly arena: Arena;

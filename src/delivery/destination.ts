@@ -24,7 +24,7 @@ import { LaneTerms } from './lane-terms.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import { Pace } from './pace.ts';
 import { tellNoSession, tellRefused, tellUsedUp } from './peers-limits.ts';
-import { type Host, type Route, reachableFrom } from './route.ts';
+import type { Host, Route } from './route.ts';
 import { Suspension } from './suspension.ts';
 
 export class Destination extends LaneTerms<Destination> implements SessionOwner {
@@ -50,14 +50,14 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     this.#hosts = new HostChoice(this);
     this.#dials = this.#newDials();
     this.#detours = this.#newDetours();
-    this.#endings = new LaneEndings({ share: this.share, suspension: this.#suspension, ports });
+    this.#endings = new LaneEndings(this, this.#suspension, ports);
   }
 
   #newDials(): Dials {
     const destination = this;
     const ports = {
       now: () => this.now(),
-      route: () => this.#route(),
+      route: () => this.route(() => this.#acceptAgain()),
       outside: (work: () => void) => this.ports.outside(work),
       adopt: (hosts: readonly Host[]) => this.#adopt(hosts),
       connect: (host: Host) => this.ports.connect(this, host),
@@ -72,13 +72,9 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     return new Dials(ports, this.#hosts);
   }
 
-  async #route(): Promise<Route> {
-    const route = reachableFrom(this.source, await this.ports.route(this.key));
-    const site = route.kind === 'hosts' ? route.site : undefined;
-    // Most routes of a config without MX destinations never wait here.
-    if (site !== undefined || this.share.limits !== null)
-      await this.share.routed(site, route.kind === 'hosts' ? route.hosts : []);
-    return route;
+  /** What came before the limits of its site were known may have to wait for them. */
+  #acceptAgain(): void {
+    for (const attempt of this.#ready.clear()) this.accept(attempt);
   }
 
   #newDetours(): Detours {

@@ -2,33 +2,39 @@
  * How attempts of a lane end without a connection: with an outcome, back in the queue until a limit lets them through, or
  * handed back as they came.
  */
-import type { Job } from '../mail/job.ts';
+import type { EgressSource } from '../egress/egress.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Attempt } from './attempt.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import type { LaneShare } from './lane-share.ts';
-import { deferred } from './outcome.ts';
+import { bounced, deferred } from './outcome.ts';
 import type { Suspension } from './suspension.ts';
 
-export interface LaneEndingsPorts {
+/** The lane: a reload replaces its source. */
+export interface EndingLane {
   readonly share: LaneShare;
-  readonly suspension: Pick<Suspension, 'untilMs'>;
-  readonly ports: Pick<DestinationPorts<unknown>, 'gates' | 'departures' | 'finished' | 'handBack' | 'now'>;
+  source: EgressSource;
 }
 
 export class LaneEndings {
-  readonly #lane: LaneEndingsPorts;
-  #gatedUntilMs = 0;
+  readonly #lane: EndingLane;
+  readonly #suspension: Pick<Suspension, 'untilMs'>;
+  readonly #ports: Pick<DestinationPorts<unknown>, 'gates' | 'departures' | 'finished' | 'handBack' | 'now'>;
 
-  constructor(lane: LaneEndingsPorts) {
+  constructor(
+    lane: EndingLane,
+    suspension: Pick<Suspension, 'untilMs'>,
+    ports: Pick<DestinationPorts<unknown>, 'gates' | 'departures' | 'finished' | 'handBack' | 'now'>,
+  ) {
     this.#lane = lane;
+    this.#suspension = suspension;
+    this.#ports = ports;
   }
 
   end(attempt: Attempt, outcome: Outcome): void {
-    const { share, ports } = this.#lane;
-    share.mark(attempt);
+    this.#lane.share.mark(attempt);
     attempt.decideRest(outcome);
-    ports.finished(attempt);
+    this.#ports.finished(attempt);
   }
 
   /** A host, or DNS, gave the outcome: it counts as an attempt. */
@@ -38,7 +44,7 @@ export class LaneEndings {
   }
 
   deferSuspended(attempt: Attempt): void {
-    attempt.notBeforeMs = this.#lane.suspension.untilMs;
+    attempt.notBeforeMs = this.#suspension.untilMs;
     this.end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
@@ -48,29 +54,27 @@ export class LaneEndings {
     this.#deferUntil(attempt, closedUntilMs, closedBy);
   }
 
-  /** Whether a limit of its tenant, campaign or sender's domain keeps it from the site for now: then it is back in the queue. */
+  /** Whether a limit of its addresses, signature, sender's domain, tenant or campaign keeps it from the site for now: then it is ended. */
   keepsOut(attempt: Attempt): boolean {
-    if (!this.#isGated(attempt.job)) return false;
-    this.#deferUntil(attempt, this.#gatedUntilMs, this.#lane.ports.gates.refusedBy);
-    return true;
-  }
-
-  #isGated(job: Job): boolean {
-    const { share, ports } = this.#lane;
+    const { share, source } = this.#lane;
+    const { gates } = this.#ports;
     const site = share.limits?.site.key;
     if (site === undefined) return false;
-    this.#gatedUntilMs = ports.gates.take(site, job, ports.now());
-    return this.#gatedUntilMs > 0;
+    const untilMs = gates.take(site, attempt, source, this.#ports.now());
+    const { refusedBy } = gates;
+    if (untilMs > 0) this.#deferUntil(attempt, untilMs, refusedBy);
+    else if (untilMs < 0) this.end(attempt, bounced('failed_by_rule', '5.7.1', refusedBy));
+    return untilMs !== 0;
   }
 
   #deferUntil(attempt: Attempt, untilMs: number, by: string): void {
-    if (this.#lane.ports.departures.divert(attempt)) return;
+    if (this.#ports.departures.divert(attempt)) return;
     attempt.notBeforeMs = untilMs;
     this.end(attempt, deferred('limit_reached', null, by));
   }
 
   handBack(attempt: Attempt): void {
-    if (attempt.untouched) this.#lane.ports.handBack(attempt);
+    if (attempt.untouched) this.#ports.handBack(attempt);
     else this.end(attempt, deferred('shutdown', null, 'the relay shut down'));
   }
 }

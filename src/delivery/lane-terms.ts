@@ -8,6 +8,7 @@ import type { ClientSession } from './client/session.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { LaneShare } from './lane-share.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
+import { type Route, reachableFrom } from './route.ts';
 import { atLeast, ruleHop, tlsPolicyOf } from './security/tls-policy.ts';
 
 /** So long a connection is kept for another domain of its site that waits for one, until it is known whether it suits. */
@@ -92,6 +93,18 @@ export abstract class LaneTerms<Lane> {
   /** Whether nothing else slows it after a refusal: with a site, the adaptive control does so for all that goes there. */
   protected get slowsByItself(): boolean {
     return this.share.limits === null || this.ports.config.adaptive.mode !== 'on';
+  }
+
+  /** Where its mail goes. @param entered is called when it has limits of a site that it did not have before. */
+  protected async route(entered: () => void): Promise<Route> {
+    const route = reachableFrom(this.source, await this.ports.route(this.key));
+    const site = route.kind === 'hosts' ? route.site : undefined;
+    const wasFree = this.share.limits === null;
+    // Most routes of a config without MX destinations never wait here.
+    if (site !== undefined || !wasFree)
+      await this.share.routed(site, route.kind === 'hosts' ? route.hosts : []);
+    if (wasFree && this.share.limits !== null) this.outside(entered);
+    return route;
   }
 
   get careful(): RememberedHosts {

@@ -8,6 +8,8 @@ import type { Connecting } from './granted-connections.ts';
 
 /** Most lanes without work that are remembered, for their suspension. */
 const MAX_IDLE_LANES = 10_000;
+/** Most lanes beyond which one that gave its last connection away is dropped. */
+const MAX_RESTING_LANES = 2500;
 
 export class Lanes {
   readonly #create: (key: string, source: EgressSource) => Destination;
@@ -85,6 +87,11 @@ export class Lanes {
   destination(key: string): Connecting | undefined {
     const beside = this.#several.get(key);
     return beside === undefined ? this.#lanes.get(key) : together(key, beside);
+  }
+
+  /** It has no work and nothing to remember, but its next mail may come soon: to make it anew would cost more than that mail. */
+  rests(lane: Destination): void {
+    if (this.#lanes.size > MAX_RESTING_LANES) this.drop(lane);
   }
 
   drop(lane: Destination): void {

@@ -71,8 +71,10 @@ export interface SenderPorts {
   signing?: SigningPort;
   /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: DialogFault) => void;
+  /** Domains whose signatures a message carries; absent: nobody knows. */
+  signers?: (attempt: Attempt) => readonly string[];
   /** Limits of mail by more than source and site; absent: there are none. */
-  gates?: Pick<MessageGates, 'take' | 'refusedBy'>;
+  gates?: Pick<MessageGates<Attempt>, 'take' | 'refusedBy'>;
   /** Limits of sites; absent: routes name no sites. */
   limits?: Pick<ThreadLimits, 'belongs' | 'enter' | 'release'>;
   /** Who reads the dialog of this connection; absent, or null: nobody. */

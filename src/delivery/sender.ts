@@ -51,8 +51,8 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #settler: Settler;
   readonly #endings: Endings;
   #router: Router;
-  #nowMs: number;
-  #wallMs: number;
+  #nowMs = 0;
+  #wallMs = 0;
   readonly #lanes: Lanes;
   readonly departures: Departures;
   readonly #connections: OpenConnections;
@@ -73,8 +73,6 @@ export class Sender implements DestinationPorts<Destination> {
     this.tlsSlot = ports.tlsSlot;
     this.tlsSession = ports.tlsSession ?? (() => {});
     this.classify = ports.classify ?? byFirstDigit;
-    this.#nowMs = ports.now();
-    this.#wallMs = this.#nowMs;
     this.#tick();
     this.#router = ports.createRouter(ports.config);
     // Twice as many: closed connections keep their places in the reactor until its loop has turned.
@@ -126,6 +124,7 @@ export class Sender implements DestinationPorts<Destination> {
       now: () => this.#nowMs,
       wall: () => this.#wallMs,
       result: (result) => this.#owed.answer(result),
+      signers: ports.signers ?? (() => []),
       get config() {
         return sender.config;
       },
@@ -292,7 +291,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   adopt(lane: Destination, hosts: readonly Host[]): ClientSession | null {
     const found = this.#connections.adopt(lane, hosts);
-    if (found?.from.forgettable === true) this.#lanes.drop(found.from);
+    if (found?.from.forgettable === true) this.#lanes.rests(found.from);
     return found?.session ?? null;
   }
 

@@ -22,6 +22,8 @@ export interface SettlePorts {
   nextAttempt: typeof nextAttempt;
   dsn: DsnWriter;
   result(result: AttemptResult): void;
+  /** Domains whose signatures a message carries. */
+  signers(attempt: Attempt): readonly string[];
 }
 
 /** A result whose DSNs found no room in the arena. */
@@ -112,6 +114,8 @@ export class Settler {
     else if (job.attributes !== undefined) result.attributes = job.attributes;
     if (job.envid !== undefined) result.envid = job.envid;
     if (attempt.tls !== null) result.tls = attempt.tls;
+    if (attempt.groups.some(isOfSignature)) attempt.dkimDomains ??= this.#ports.signers(attempt);
+    if (attempt.dkimDomains !== null) result.dkimDomains = attempt.dkimDomains;
     return result;
   }
 
@@ -244,6 +248,10 @@ export class Settler {
 /** Whether the outcome is the peer's doing: our own troubles do not count as attempts. */
 const isPeers = ({ outcome }: OutcomeGroup): boolean =>
   outcome.kind !== 'deferred' || DEFERRALS[outcome.reason].whose === 'peer';
+
+/** Whether the peer said something of who signs its mail. */
+const isOfSignature = ({ outcome }: OutcomeGroup): boolean =>
+  outcome.kind !== 'delivered' && outcome.verdict?.scope === 'dkim_domain';
 
 function timesOf(attempt: Attempt, wallMs: number, nowMs: number): AttemptResult['times'] {
   const { job, startedAtMs, connectMs } = attempt;

@@ -24,6 +24,8 @@ import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { MessageGates } from '../shaping/message-gates.ts';
 import { ThreadLimits } from '../shaping/thread-limits.ts';
 import { SigningDesk } from '../signing/desk.ts';
+import { headerSection } from '../signing/header-section.ts';
+import { signingDomains } from '../signing/signing-domains.ts';
 import type { Attempt } from './attempt.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 import { Dns } from './names/dns.ts';
@@ -99,12 +101,21 @@ const sts = start.config.delivery.mta_sts.enabled
     })
   : undefined;
 
-const gates = new MessageGates();
+const gates = new MessageGates<Attempt>(signersOf);
 const limits = new ThreadLimits(start.shaping, {
   table: start.limits,
   post: (news) => port.postMessage({ type: 'limit-keys', news } satisfies FromDelivery),
   later: (work) => void setImmediate(work),
 });
+
+/** Domains that sign the message; none where its content cannot be read. */
+function signersOf({ fields, job }: Attempt): string[] {
+  try {
+    return signingDomains(fields, () => headerSection(arena, job));
+  } catch {
+    return [];
+  }
+}
 
 function begunSlots({ path, slots, from, count }: NonNullable<DeliveryThreadStart['begun']>): BegunSlots {
   const fd = openSync(path, 'r+');
@@ -194,6 +205,7 @@ const sender: Sender = new Sender({
   classify: (reply) => replies.classify(reply),
   random: Math.random,
   gates,
+  signers: signersOf,
   limits,
   fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);

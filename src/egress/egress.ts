@@ -1,5 +1,6 @@
 /** What a delivery thread knows of sources: which one a message leaves from, and how connections are made from it. */
 import { isIP } from 'node:net';
+import { netblockOf } from '../base/netblock.ts';
 import { type EgressProxy, parseProxy } from '../config/egress-proxy.ts';
 import type { Config } from '../config/schema.ts';
 import type { Hop } from '../native/contract.ts';
@@ -25,8 +26,10 @@ export class EgressSource {
   readonly proxy: EgressProxy | null;
   /** Most connections of this thread. */
   readonly maxConnections: number;
+  /** The block of its address (base/netblock.ts); ''. */
+  readonly netblock: string;
 
-  constructor(fields: Omit<EgressSource, 'way'>) {
+  constructor(fields: Omit<EgressSource, 'way' | 'netblock'>) {
     this.name = fields.name;
     this.address = fields.address;
     this.family = fields.family;
@@ -34,6 +37,7 @@ export class EgressSource {
     this.mxPort = fields.mxPort;
     this.proxy = fields.proxy;
     this.maxConnections = fields.maxConnections;
+    this.netblock = netblockOf(fields.address);
   }
 
   /** Where to connect to so that the connection leads to this host, and from which address of this machine. */

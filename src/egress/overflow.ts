@@ -1,5 +1,6 @@
 /** Where mail goes that a source in warm-up may not send now (`warmup[].overflow_pool`). */
 import type { Config } from '../config/schema.ts';
+import { sourceWarmUps } from '../config/warmup-schema.ts';
 
 export class Overflow {
   readonly #pools = new Map<string, Map<string, string>>();
@@ -9,7 +10,7 @@ export class Overflow {
 
   constructor({ warmup, egress }: Pick<Config, 'warmup' | 'egress'>) {
     this.active = warmup.some(({ overflow_pool }) => overflow_pool !== '');
-    for (const { source, providers, overflow_pool: pool } of warmup) {
+    for (const { source, providers, overflow_pool: pool } of sourceWarmUps({ warmup, egress })) {
       const ofSource = this.#pools.get(source) ?? new Map<string, string>();
       for (const provider of providers) ofSource.set(provider, pool);
       this.#pools.set(source, ofSource);

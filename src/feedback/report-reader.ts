@@ -3,6 +3,7 @@
  * their own), complaints (RFC 5965, which RFC 9477 uses too), replies of machines. It says what the report says, and
  * believes none of it: who compares it with the token is report-fates.ts. Linear in what it reads, never throws. Pure.
  */
+import { isIP } from 'node:net';
 import { failuresInWords } from './plain-reports.ts';
 import { type Fields, fieldsOf, type Part, type Parts, partsOf, split, textOf } from './report-parts.ts';
 import { addressesIn, type Failure, refusalIn } from './reported-failure.ts';
@@ -20,7 +21,7 @@ export interface Original {
 export type Report = { original: Original } & (
   | { kind: 'failed'; failures: Failure[] }
   /** `type` as in RFC 5965 §7.3. */
-  | { kind: 'complaint'; type: string; addresses: string[] }
+  | { kind: 'complaint'; type: string; addresses: string[]; sourceAddress: string }
   /** Somebody took it out of the spam folder. */
   | { kind: 'not_spam'; addresses: string[] }
   /** Nothing failed: delays, deliveries, replies of machines. */
@@ -92,7 +93,7 @@ function complaintIn(
   fields: Fields,
   copied: Fields,
 ):
-  | { kind: 'complaint'; type: string; addresses: string[] }
+  | { kind: 'complaint'; type: string; addresses: string[]; sourceAddress: string }
   | { kind: 'not_spam'; addresses: string[] }
   | { kind: 'unparsed' } {
   const type = (fields.get('feedback-type') ?? '').toLowerCase().split(/[\s;(]/, 1)[0] as string;
@@ -107,7 +108,14 @@ function complaintIn(
   ];
   const addresses = addressesIn(said.join('\n'));
   if (type === 'not-spam') return { kind: 'not_spam', addresses };
-  return { kind: 'complaint', type: /^[a-z][a-z0-9-]{0,30}$/.test(type) ? type : 'other', addresses };
+  // Where the complained of message came from: one of our addresses, if the report is right.
+  const sourceAddress = isIP(fields.get('source-ip') ?? '') === 0 ? '' : (fields.get('source-ip') as string);
+  return {
+    kind: 'complaint',
+    type: /^[a-z][a-z0-9-]{0,30}$/.test(type) ? type : 'other',
+    addresses,
+    sourceAddress,
+  };
 }
 
 /** RFC 3464 §2: fields about the message, then a section for each recipient. */

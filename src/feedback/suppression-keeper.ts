@@ -17,10 +17,8 @@ const PURGE_PAGE = 2000;
 const LEAST_ENTRIES = 65_536;
 /** A new file has room for so many times the entries. */
 const ROOM = 1.25;
-/** It is replaced when fewer than this part of its bits an entry are left. */
-const FULL = 0.625;
-/** After many entries were written it is replaced by one that fits. */
-const WIDE = 1.5;
+const LEAST_SHARE_OF_BITS_PER_ENTRY = 0.625;
+const MOST_SHARE_OF_BITS_PER_ENTRY_KEPT = 1.5;
 
 export interface SuppressionKeeperPorts {
   parts(): readonly SuppressionPart[];
@@ -81,7 +79,7 @@ export class SuppressionKeeper {
 
   async #follow(): Promise<void> {
     const { filter, keeps, bitsPerEntry } = this.#ports;
-    const isFull = filter.bitsPerEntry < bitsPerEntry * FULL;
+    const isFull = filter.bitsPerEntry < bitsPerEntry * LEAST_SHARE_OF_BITS_PER_ENTRY;
     if (!keeps && !filter.ready) return;
     if (isFull || !(await this.#catchUp())) await this.makeRoom(0);
     if (!keeps) return;
@@ -132,7 +130,11 @@ export class SuppressionKeeper {
   /** The end of that: gives room back that was not needed. */
   async fit(): Promise<void> {
     const { filter, bitsPerEntry } = this.#ports;
-    if (filter.entries > LEAST_ENTRIES && filter.bitsPerEntry > WIDE * bitsPerEntry) await this.makeRoom(0);
+    if (
+      filter.entries > LEAST_ENTRIES &&
+      filter.bitsPerEntry > MOST_SHARE_OF_BITS_PER_ENTRY_KEPT * bitsPerEntry
+    )
+      await this.makeRoom(0);
   }
 
   /**

@@ -1,9 +1,10 @@
 /** The server below the plane: node:http, or node:https where it has a certificate. */
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Config } from '../config/schema.ts';
-import { type Problem, rawProblem } from './problem.ts';
+import { Connections } from './connections.ts';
+import { PROBLEM_TYPE, type Problem, problemText, rawProblem } from './problem.ts';
 
 /** Connections are looked at for being late so often. */
 const LOOK_MS = 1000;
@@ -20,20 +21,42 @@ export function createEngine(
   certificate: Certificate | null,
   handler: RequestListener,
 ): Server {
+  const headersTimeout = Math.ceil(http.request_timeout_ms / 3);
   const options = {
     connectionsCheckingInterval: LOOK_MS,
-    headersTimeout: Math.ceil(http.request_timeout_ms / 3),
+    headersTimeout,
+    handshakeTimeout: headersTimeout,
+    // Said by us, in our form.
+    requireHostHeader: false,
     requestTimeout: http.request_timeout_ms,
     keepAliveTimeout: IDLE_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
   };
+  const connections = new Connections(http.max_connections, http.request_timeout_ms);
+  const listener: RequestListener = (request, response) => {
+    if (!connections.begin(request, response)) return;
+    if (namesOneHost(request)) handler(request, response);
+    else
+      response
+        .writeHead(BAD_HTTP.status, { 'Content-Type': PROBLEM_TYPE, Connection: 'close' })
+        .end(problemText(BAD_HTTP));
+  };
   const server =
     certificate === null
-      ? createServer(options, handler)
-      : createTlsServer({ ...options, ...certificate, minVersion: tls.min_version }, handler);
-  server.maxConnections = http.max_connections;
+      ? createServer(options, listener)
+      : createTlsServer({ ...options, ...certificate, minVersion: tls.min_version }, listener);
+  server.on('connection', (socket) => connections.add(socket));
+  server.on('checkExpectation', listener);
   server.on('clientError', refuseBadHttp);
   return server;
+}
+
+/** One Host, or who looks at the first and who looks at the last see two requests; a whole URI counts in its place (RFC 9112, 3.2). */
+function namesOneHost({ url = '', headers, rawHeaders }: IncomingMessage): boolean {
+  const hosts = rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === 'host');
+  const [, authority] = /^https?:\/\/([^/?#]*)/i.exec(url) ?? [];
+  if (authority !== undefined) headers.host = authority;
+  return hosts.length === 1;
 }
 
 /** A client that does not speak HTTP, or stops in the middle. */

@@ -95,7 +95,8 @@ function createApp({ config, certificate }: PlaneParts): FastifyInstance {
     forceCloseConnections: 'idle',
     trustProxy: http.behind_proxy ? http.trusted_proxies : false,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    frameworkErrors: (error, _request, reply) => void sendProblem(reply, problemOf(error)),
+    frameworkErrors: (error, _request, reply) =>
+      void sendProblem(reply.headers(SAFE_HEADERS), problemOf(error)),
   });
 }
 

@@ -18,6 +18,8 @@ export interface Attributes {
   metadata?: string;
   /** No attempt begins after this time. */
   deadlineMs?: number;
+  /** How much the recipients want it, 0 … MAX_PRIORITY_HINT: who wants it more goes first in a warm-up. */
+  priorityHint?: number;
 }
 
 /** Attributes that are one text. */
@@ -27,6 +29,7 @@ export type TextAttribute = (typeof TEXT_ATTRIBUTES)[number];
 /** Of characters. */
 export const MAX_ATTRIBUTE_LENGTH = 128;
 export const MAX_METADATA_BYTES = 2048;
+export const MAX_PRIORITY_HINT = 100;
 /** How far ahead a deadline may be. */
 export const MAX_DEADLINE_MS = 365 * 86_400_000;
 
@@ -38,13 +41,14 @@ export const isMailClass = (text: string): text is MailClass =>
   (MAIL_CLASSES as readonly string[]).includes(text);
 
 /** As they are stored, and as events have them: a JSON object. */
-export function attributesText({ metadata, deadlineMs, ...texts }: Attributes): string {
+export function attributesText({ metadata, deadlineMs, priorityHint, ...texts }: Attributes): string {
   const fields = [
     ...TEXT_ATTRIBUTES.filter((name) => texts[name] !== undefined).map(
       (name) => `"${name}":${JSON.stringify(texts[name])}`,
     ),
     ...(metadata === undefined ? [] : [`"metadata":${metadata}`]),
     ...(deadlineMs === undefined ? [] : [`"deadline_ms":${deadlineMs}`]),
+    ...(priorityHint === undefined ? [] : [`"priority_hint":${priorityHint}`]),
   ];
   return `{${fields.join(',')}}`;
 }
@@ -57,18 +61,19 @@ export function readAttributes(text: string): Attributes {
     if (typeof stored[name] === 'string') attributes[name] = stored[name] as never;
   if (stored.metadata !== undefined) attributes.metadata = JSON.stringify(stored.metadata);
   if (typeof stored.deadline_ms === 'number') attributes.deadlineMs = stored.deadline_ms;
+  if (typeof stored.priority_hint === 'number') attributes.priorityHint = stored.priority_hint;
   return attributes;
 }
 
-/** Appends them; `takeAttributes` takes them off again. Six values cost less than a text that has to be parsed at each end. */
+/** Appends them; `takeAttributes` takes them off again. Seven values cost less than a text that has to be parsed at each end. */
 export function writeAttributes(wire: Wire, attributes: Attributes | undefined): void {
   if (attributes === undefined) {
     wire.push(0);
     return;
   }
-  const { tenant, campaign, class: kind, pool, metadata, deadlineMs } = attributes;
+  const { tenant, campaign, class: kind, pool, metadata, deadlineMs, priorityHint } = attributes;
   wire.push(1, tenant ?? null, campaign ?? null, kind ?? null, pool ?? null);
-  wire.push(metadata ?? null, deadlineMs ?? null);
+  wire.push(metadata ?? null, deadlineMs ?? null, priorityHint ?? null);
 }
 
 export function takeAttributes(r: WireReader): Attributes | undefined {
@@ -86,5 +91,7 @@ export function takeAttributes(r: WireReader): Attributes | undefined {
   if (metadata !== null) attributes.metadata = metadata;
   const deadlineMs = r.optional<number>();
   if (deadlineMs !== null) attributes.deadlineMs = deadlineMs;
+  const priorityHint = r.optional<number>();
+  if (priorityHint !== null) attributes.priorityHint = priorityHint;
   return attributes;
 }

@@ -99,7 +99,7 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls, user, envid, attributes, source } = result;
+  const { times, tls, user, envid, attributes, source, dkimDomains } = result;
   wire.push(
     result.queueId,
     result.destination,
@@ -118,12 +118,14 @@ function writeResult(wire: Wire, result: AttemptResult): void {
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
-  const isPlain = tls === undefined && (user ?? envid ?? attributes ?? source) === undefined;
+  const isPlain = tls === undefined && (user ?? envid ?? attributes ?? source ?? dkimDomains) === undefined;
   wire.push(result.messageId ?? null, result.site ?? null, isPlain ? 0 : 1);
   if (isPlain) return;
   writeAttributes(wire, attributes);
   wire.push(source ?? null, user ?? null, envid ?? null, tls?.version ?? null);
   if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
+  wire.push(dkimDomains?.length ?? 0);
+  for (const domain of dkimDomains ?? []) wire.push(domain);
 }
 
 function readResult(r: WireReader): AttemptResult {
@@ -156,6 +158,8 @@ function readResult(r: WireReader): AttemptResult {
   if (envid !== null) result.envid = envid;
   const version = r.optional<string>();
   if (version !== null) result.tls = { version, cipher: r.text(), verified: r.number() === 1 };
+  const signers = r.list((of) => of.text());
+  if (signers.length > 0) result.dkimDomains = signers;
   return result;
 }
 

@@ -91,6 +91,8 @@ export interface AttemptResult {
   user?: string;
   attributes?: Attributes;
   envid?: string;
+  /** Domains that signed it, where a limit or a refusal is about that; else absent. */
+  dkimDomains?: readonly string[];
   receivedAtMs: number;
   sizeBytes: number;
   groups: OutcomeGroup[];

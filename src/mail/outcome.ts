@@ -68,6 +68,8 @@ export type BounceReason =
   | 'retry_disabled'
   /** It is on the suppression list: nothing was sent. */
   | 'suppressed'
+  /** A rule on what peers refuse says so (docs/rules.md): nothing was sent. */
+  | 'failed_by_rule'
   /** A rule of `egress.routing` says that nothing is sent. */
   | 'discarded'
   | typeof FAILED_BY_OPERATOR;

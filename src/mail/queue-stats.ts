@@ -46,6 +46,12 @@ export interface QueueFile {
   freeBytes: number;
 }
 
+/** With what its config allows. */
+export interface LimitedFile extends QueueFile {
+  /** database.max_mb, of one relay process; 0: no limit but the disk’s. */
+  maxMb: number;
+}
+
 export interface QueueStats {
   /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;

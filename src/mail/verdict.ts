@@ -46,6 +46,8 @@ export const SCOPES = [
   'connection',
   'destination',
   'recipient_domain',
+  'tenant',
+  'campaign',
 ] as const;
 
 export const MOVES = [

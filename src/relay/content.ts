@@ -44,8 +44,10 @@ export class ReturnedContent {
   async #make(action: 'release' | 'flush'): Promise<number> {
     const { database, scheduler } = this.#ports;
     const nowMs = Date.now();
-    const { rows, changes } = await database.operate(action, unread(nowMs), nowMs);
-    scheduler.changed(changes);
+    // By part: what was changed before a fault stays changed.
+    const { rows } = await database.operate(action, unread(nowMs), nowMs, ({ changes }) =>
+      scheduler.changed(changes),
+    );
     return rows;
   }
 }

@@ -1,6 +1,7 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
+import { mergeSchedulerStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
 import type { ControlTarget, SchedulerStats } from '../control/target.ts';
 import type {
@@ -56,7 +57,12 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }),
+    // Of a queue on servers, from which other nodes take rows, the scheduler can only guess how many wait.
+    schedulerStats: (counted) =>
+      mergeSchedulerStats(
+        [{ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }],
+        queue.shards === null ? null : counted,
+      ),
     standing: (destinations) => ({
       ...holds(),
       destinations: destinations.map((destination) => scheduler.standing(destination)),
@@ -123,15 +129,15 @@ async function operate(
   selection: Selection,
   bounds?: OperateBounds,
 ): Promise<Omit<OperateResult, 'changes'>> {
-  const touched = new Set<string>();
+  const changed: RowChange[] = [];
   const done = (part: OperatePart): void => {
-    for (const destination of part.destinations) touched.add(destination);
+    for (const change of part.changes) changed.push(change);
     for (const entry of part.removed) events.removed(entry, 'operator');
   };
   const operated = database.operate(action, selection, Date.now(), done, bounds);
   const { changes, ...result } = await operated.catch((error: unknown) => {
-    // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
-    for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
+    // What was changed before the fault stays changed.
+    scheduler.changed(changed);
     throw error;
   });
   // Flush, and another way, mean now, whatever the destination did lately.

@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts';
 import type { PoolMove } from '../egress/pool-moves.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
+import type { Hook } from '../report/rule-hooks.ts';
 import { KeptLines } from '../shaping/kept-lines.ts';
 import type { Gate, GateKind } from '../shaping/message-gates.ts';
 import { factsOf } from '../shaping/rules/facts.ts';
@@ -20,9 +21,13 @@ export interface RelayRulesSetup {
   limits: LimitAccess;
   /** Sets what leaves by other pools, in place of what did. */
   moves(moves: readonly PoolMove[]): void;
+  /** Tells a web address of the operator, without waiting. */
+  webhook(hook: Hook): void;
 }
 
-const GATES: Partial<Record<Hold['target'], GateKind>> = {
+const GATES: Record<Hold['target'], GateKind> = {
+  source: 'source',
+  provider: 'provider',
   from_domain: 'return_path_domain',
   tenant: 'tenant',
   campaign: 'campaign',
@@ -107,7 +112,8 @@ export class RelayRules {
     if (this.#file.written) await this.#file.close();
   }
 
-  #act({ rule, value, site, untilMs, matched, of, reply }: Firing): void {
+  #act(firing: Firing): void {
+    const { rule, value, site, untilMs, matched, of, reply } = firing;
     const { events, log } = this.#setup;
     const { name, action, target, messages_per_s, pool } = rule;
     const text = reply.slice(0, MAX_REPLY);
@@ -123,7 +129,8 @@ export class RelayRules {
       matched,
       of,
     });
-    if (action === 'alert') return;
+    this.#tellWeb(firing, told);
+    if (action === 'alert' || action === 'webhook') return;
     const hold: Hold = {
       rule: name,
       target,
@@ -131,12 +138,21 @@ export class RelayRules {
       site,
       messagesPerS: messages_per_s ?? 0,
       ...(pool === undefined ? {} : { pool }),
+      ...(action === 'bounce' ? { bounces: `rule ${name}, after: ${text}` } : {}),
       untilMs: timeOfDayMs(untilMs),
     };
     this.#holds.add(hold);
     this.#apply(hold);
     this.#postGates();
     this.#file.changed();
+  }
+
+  #tellWeb({ rule: { url, allow_private: allowPrivate }, matched, of }: Firing, told: object): void {
+    if (url === undefined) return;
+    const time = new Date(timeOfDayMs(steadyMs())).toISOString();
+    const { node_id: node } = this.#setup.config;
+    const body = JSON.stringify({ type: 'rule_acted', time, node, ...told, matched, of });
+    this.#setup.webhook({ url, allowPrivate, body });
   }
 
   /** Sets anew what the hold is about. */
@@ -159,15 +175,27 @@ export class RelayRules {
   #postGates(): void {
     const gates: Gate[] = [];
     const moves: PoolMove[] = [];
-    for (const { rule, target, value, site, messagesPerS, pool, untilMs } of this.#holds.all()) {
+    for (const { rule, target, value, site, messagesPerS, pool, bounces, untilMs } of this.#holds.all()) {
       if (pool !== undefined) {
         moves.push({ target, value, site, pool });
         continue;
       }
       const kind = GATES[target];
-      if (kind === undefined) continue;
+      const by = `rule ${rule}`;
+      if (bounces !== undefined)
+        gates.push({
+          kind,
+          value: target === 'provider' ? '' : value,
+          site,
+          messagesPerS: 0,
+          closedUntilMs: 0,
+          by,
+          bounces,
+        });
+      // What holds a source, or all that goes there, is in the limits of sources.
+      if (bounces !== undefined || kind === 'source' || kind === 'provider') continue;
       const closedUntilMs = messagesPerS > 0 ? 0 : untilMs - timeOfDayMs(0);
-      gates.push({ kind, value, site, messagesPerS, closedUntilMs, by: `rule ${rule}` });
+      gates.push({ kind, value, site, messagesPerS, closedUntilMs, by });
     }
     this.#setup.limits.gates('operator', gates);
     if (moves.length > 0 || this.#hasMoved) this.#setup.moves(moves);

@@ -1,4 +1,5 @@
 /** What a relay process says of entries: the source they leave from, what limits them, and what keeps them. Part of the composition root. */
+import { netblockOf } from '../base/netblock.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { Egress } from '../egress/egress.ts';
@@ -88,8 +89,13 @@ export class RelayExplain {
       return { ...none, site, provider, pool, source, blockers: [noSource(config, pool, this.#setup)] };
     const { blockers, limits } = at(source);
     const attributes = { tenant: entry.tenant, campaign: entry.campaign };
+    // Who signs it is not known here: its sender's domain is the one that is likely.
+    const mail = { job: { reversePath: entry.sender, attributes }, dkimDomains: [domainIn(entry.sender)] };
+    const { address = '' } = config.egress.sources.find(({ name }) => name === source) ?? {};
     const gates =
-      site === null ? [] : this.#explaining.gates(site, { reversePath: entry.sender, attributes });
+      site === null
+        ? []
+        : this.#explaining.gates(site, mail, { name: source, netblock: netblockOf(address) });
     return { site, provider, pool, source, blockers: [...blockers, ...gates], limits };
   }
 

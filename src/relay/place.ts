@@ -32,6 +32,8 @@ export interface ProcessPlace {
   policy: PolicyPlace;
   /** false: takes no new mail, and only delivers what its queue holds. */
   accepts: boolean;
+  /** Tells the other relay processes of the host; absent: there are none. */
+  others?: { tell(lines: readonly string[]): void };
 }
 
 export interface RelayOptions {

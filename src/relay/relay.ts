@@ -361,6 +361,11 @@ export class Relay {
     return this.#stages.suspensions.rules.take(rules);
   }
 
+  /** What the other relay processes of the host learned of limits. */
+  takeLearned(lines: readonly string[]): void {
+    this.#stages.learning.heard(lines);
+  }
+
   reopenLog(): void {
     const { deliveries, events, sessions } = this.#stages;
     events.reopen();

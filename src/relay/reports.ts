@@ -6,6 +6,7 @@
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import { RelayPolicy } from '../admission/relay-policy.ts';
+import { domainOf } from '../base/domain.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
@@ -20,6 +21,7 @@ import { suppressionHash } from '../mail/suppression.ts';
 import { SCOPE_ALL } from '../mail/suppression-scope.ts';
 import type { EventLog } from '../report/events.ts';
 import { VERDICT } from '../session/messages.ts';
+import type { Complaint } from './complaints.ts';
 
 /** Reports that wait for the thread; of more the clients are told to come again. */
 const MAX_QUEUE = 64;
@@ -33,6 +35,8 @@ export interface RelayReportsSetup {
   texts(): readonly RulesText[];
   /** The config as of the last reload. */
   current(): Config;
+  /** A complaint whose recipient is proven. */
+  complained(complaint: Complaint): void;
   /** Tells session and delivery threads. */
   tell(keys: ReturnPathKeys | null): void;
   verdict(thread: number, ticket: number, verdict: number): void;
@@ -108,7 +112,11 @@ export class RelayReports {
       if (found.some(({ source, scope }) => source === 'complaint' && scope === SCOPE_ALL))
         await suppression.book.remove([{ ...pardon, scope: SCOPE_ALL }]);
     }
-    for (const event of fates.events) events.reported(event);
+    for (const event of fates.events) {
+      events.reported(event);
+      if (event.type === 'complained' && event.proven)
+        this.#setup.complained(complaintOf(event, read.report));
+    }
     log.debug('report.read', { kind: read.report.kind });
   }
 
@@ -134,4 +142,12 @@ export class RelayReports {
     this.#pool = null;
     await pool?.destroy();
   }
+}
+
+function complaintOf(
+  { queue_id, recipient = '' }: { queue_id: string; recipient?: string },
+  report: ReadReport['report'],
+): Complaint {
+  const sourceAddress = report.kind === 'complaint' ? report.sourceAddress : '';
+  return { queueId: queue_id, domain: domainOf(recipient), sourceAddress };
 }

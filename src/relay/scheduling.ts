@@ -20,6 +20,7 @@ import { Leases } from '../scheduler/leases.ts';
 import type { SharedParts } from '../scheduler/parts.ts';
 import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
+import type { SharedNews } from '../scheduler/shared-news.ts';
 import { Suspects } from '../scheduler/suspects.ts';
 import type { RelayDatabase } from './database.ts';
 import { AGE_MARGIN_MS } from './suspensions.ts';
@@ -51,7 +52,7 @@ export interface Scheduling {
   connections: ConnectionShares | null;
 }
 
-export type ClusterAgenda = Agenda & SharedRates & SharedParts;
+export type ClusterAgenda = Agenda & SharedRates & SharedParts & SharedNews;
 
 /** Other nodes forget a process when its leases have ended, but not before this time. */
 const MIN_FORGET_MS = 10_000;
@@ -190,6 +191,7 @@ function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): Embed
   return {
     maxInFlight: delivery.max_handoff_messages,
     enabled: delivery.enabled,
+    isShared: queue.shards !== null,
     ...queue.claims,
     onClaimError: (destination, error) => log.warn('scheduler.claim_failed', { destination, error }),
   };

@@ -53,6 +53,8 @@ export class RelayShaping {
   #timer: NodeJS.Timeout | null = null;
   #written = '';
   #saidFull = false;
+  /** Number of processes that share limits. */
+  readonly sharers: () => number;
   readonly #leases: LimitLeases | null;
   #leaseTimer: NodeJS.Timeout | null = null;
 
@@ -63,6 +65,7 @@ export class RelayShaping {
     this.#path = join(config.data_dir, FILE);
     this.loaded = loadShaping(config.shaping, config.egress);
     this.#overflow = new Overflow(config);
+    this.sharers = () => Math.max(agenda?.members().all ?? 1, place.processes);
     this.#leases = agenda === null ? null : this.#openLeases(agenda);
     const part = { part: 1 / place.processes, connections: null, isLease: false };
     this.keys = new LimitKeys(this.loaded.data, {
@@ -145,7 +148,7 @@ export class RelayShaping {
     const parts = new LeasedParts(shared, steadyMs);
     return new LimitLeases({
       now: steadyMs,
-      sharers: () => members().all,
+      sharers: this.sharers,
       limitsOf: (key) => this.keys.limitsOf(key),
       rewrite: (name) => this.keys.rewrite(name),
       holds: (name, slot) => this.keys.entry(name)?.slot === slot,

@@ -11,36 +11,63 @@ export class SiteLimits implements LimitAccess {
   readonly #post: (gates: readonly Gate[]) => void;
   readonly #gates = new Map<LimitSetter, readonly Gate[]>();
 
-  constructor(keys: LimitKeys, threads: number, post: (gates: readonly Gate[]) => void) {
+  readonly #sharers: () => number;
+
+  /** @param sharers number of processes that share limits. */
+  constructor(
+    keys: LimitKeys,
+    threads: number,
+    sharers: () => number,
+    post: (gates: readonly Gate[]) => void,
+  ) {
     this.#keys = keys;
+    this.#sharers = sharers;
     this.#threads = threads;
     this.#post = post;
   }
 
   *keys(): Generator<LiveKey> {
     for (const [, entry] of this.#keys.entries()) {
-      const live = liveKey(entry);
+      const live = this.#live(entry);
       if (live !== null) yield live;
     }
   }
 
   key(source: string, site: string): LiveKey | null {
     const entry = this.#keys.entry(nameOf(source, site));
-    return entry === null ? null : liveKey(entry);
+    return entry === null ? null : this.#live(entry);
   }
 
   set(
     source: string,
     site: string,
     by: LimitSetter,
-    { messagesPerS, connections, closedUntilMs }: Parameters<LimitAccess['set']>[3],
+    { messagesPerS, connections, closedUntilMs, isShared = false }: Parameters<LimitAccess['set']>[3],
   ): void {
     const name = nameOf(source, site);
     const rate = Number.isFinite(messagesPerS) ? { messages_per_s: limitForRate(messagesPerS) } : {};
     const most = Number.isFinite(connections) ? { max_connections: connections } : {};
     const cap = { ...rate, ...most };
-    this.#keys.cap(name, by, Object.keys(cap).length === 0 ? null : cap);
+    this.#keys.cap(name, by, Object.keys(cap).length === 0 ? null : cap, isShared);
     this.#keys.close(name, by, closedUntilMs);
+  }
+
+  part(source: string | null, site: string): number {
+    return (source === null ? null : this.#keys.shareOf(nameOf(source, site)))?.part ?? 1 / this.#sharers();
+  }
+
+  #live({ key, slot }: NonNullable<ReturnType<LimitKeys['entry']>>): LiveKey | null {
+    const { site, provider, source } = key;
+    if (source === null) return null;
+    const most = this.#keys.standing(key).data.max_connections ?? 0;
+    return {
+      site,
+      provider,
+      source,
+      taken: slot.counts.sent,
+      open: slot.open,
+      maxConnections: most === 0 ? Number.POSITIVE_INFINITY : most,
+    };
   }
 
   /** The gates of a site, with the rates of the process. */
@@ -58,16 +85,3 @@ export class SiteLimits implements LimitAccess {
 }
 
 const nameOf = (source: string, site: string): string => limitKeyText({ source, site, provider: '' });
-
-function liveKey({ key, slot }: NonNullable<ReturnType<LimitKeys['entry']>>): LiveKey | null {
-  const { site, provider, source } = key;
-  if (source === null) return null;
-  return {
-    site,
-    provider,
-    source,
-    taken: slot.counts.sent,
-    open: slot.open,
-    maxConnections: Math.max(1, slot.maxConnections),
-  };
-}

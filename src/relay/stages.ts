@@ -193,6 +193,8 @@ export class Stages {
       log: this.log,
       events: this.events,
       shaping: this.shaping,
+      nodes: agenda,
+      siteOf: (domain) => this.scheduler.standing(domain).site,
       threads: threadCount(config.delivery_threads),
       postGates: (gates) => this.deliveries.postAll({ type: 'gates', gates }),
       postMoves: (moves) => this.deliveries.postAll({ type: 'moves', moves }),
@@ -299,6 +301,7 @@ export class Stages {
       suppression: this.suppression,
       texts: () => this.replies.texts,
       current: () => this.config,
+      complained: (complaint) => this.learning.complained(complaint),
       tell: (keys) => {
         this.sessions.postAll({ type: 'return-paths', keys });
         this.deliveries.postAll({ type: 'return-paths', keys });

@@ -7,6 +7,8 @@ import type { Stages } from './stages.ts';
 export async function relayStatus(stages: Stages, counts: boolean): Promise<RelayStatus> {
   const { control, deliveries, journal, place, pressure, queue, rates } = stages;
   const { shards } = queue;
+  const file = queue.file();
+  const { database } = stages.config;
   return {
     connectionsIn: place.counts.open,
     connectionsOut: deliveries.reactorIds.reduce((sum, id) => sum + reactorConnections(id), 0),
@@ -16,7 +18,7 @@ export async function relayStatus(stages: Stages, counts: boolean): Promise<Rela
     scheduler: await control.schedulerStats(null),
     journal: journal?.stats() ?? null,
     shards: shards?.states() ?? [],
-    file: queue.file(),
+    file: file === null ? null : { ...file, maxMb: database.driver === 'sqlite' ? database.max_mb : 0 },
     storageFaults: queue.storageFaults.list(),
   };
 }

@@ -204,8 +204,10 @@ export class RelaySuspensions {
     const { queue, log } = this.#setup;
     try {
       const nowMs = Date.now();
-      const { rows, changes } = await queue.database.operate('flush', suspendedBy(ids, nowMs), nowMs);
-      this.#setup.undelivered().scheduler.changed(changes);
+      const { scheduler } = this.#setup.undelivered();
+      const { rows } = await queue.database.operate('flush', suspendedBy(ids, nowMs), nowMs, ({ changes }) =>
+        scheduler.changed(changes),
+      );
       if (rows > 0) log.info('suspensions.woken', { rule_ids: ids, entries: rows });
     } catch (error) {
       // They are looked at again within LONGEST_WAIT_MS anyway.

@@ -1,6 +1,5 @@
 /** The part of the composition root that wires TLS reports to DNS, the queue, and those who receive them. */
 import { dirname, join } from 'node:path';
-import ipaddr from 'ipaddr.js';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Dns } from '../delivery/names/dns.ts';
@@ -15,6 +14,7 @@ import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { postReport } from '../report/tls-report-post.ts';
 import { TlsReportSender } from '../report/tls-report-sender.ts';
 import { TlsReports } from '../report/tls-rpt.ts';
+import { addressToCall } from './address-to-call.ts';
 import { currentDns } from './current-dns.ts';
 import type { ProcessPlace } from './place.ts';
 
@@ -54,7 +54,8 @@ export function openTlsReportSender(setup: TlsReportSenderSetup): TlsReportSende
   const { place, log, current } = setup;
   if (place.process !== 0) return null;
   const dns = currentDns(current);
-  const addressOf = (host: string): Promise<string> => publicAddress(dns, host, current());
+  const addressOf = (host: string): Promise<string> =>
+    addressToCall(dns, host, !current().delivery.refuse_loopback_mx);
   return new TlsReportSender({
     dir: reportsDir(place),
     config: current,
@@ -97,22 +98,4 @@ function queue(
     attachments: current().index_attachments ? attachmentsOf(bytes) : [],
   };
   return new Promise((durable) => submit({ message, plan: [], thread: -1, ticket: -1, durable }));
-}
-
-/**
- * The address of a host, a public one (unless refuse_loopback_mx is off): nobody's DNS record is to make us talk to
- * our own network.
- */
-async function publicAddress(dns: Names, host: string, { delivery }: Config): Promise<string> {
-  const found: string[] = [];
-  if (ipaddr.isValid(host)) found.push(host);
-  else
-    for (const family of [4, 6] as const) {
-      const answer = await dns.addresses(host, family);
-      if (answer.kind === 'found') found.push(...answer.records);
-    }
-  const isPublic = (address: string): boolean => ipaddr.process(address).range() === 'unicast';
-  const address = found.find((one) => !delivery.refuse_loopback_mx || isPublic(one));
-  if (address !== undefined) return address;
-  throw new Error(found.length === 0 ? `${host} has no address` : `${host} has no public address`);
 }

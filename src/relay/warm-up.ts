@@ -1,10 +1,13 @@
 /** The warm-ups of one relay process: plans of the config, limits, events. Part of the composition root. */
 import { dirname, join } from 'node:path';
+import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import { sourceWarmUps } from '../config/warmup-schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
+import type { Gate } from '../shaping/message-gates.ts';
 import { ORDERS_FILE } from '../shaping/warmup/orders.ts';
 import { plansOf } from '../shaping/warmup/plans.ts';
 import type { WarmUpLimit } from '../shaping/warmup/warm-up.ts';
@@ -23,11 +26,19 @@ export interface RelayWarmUpSetup {
   limits: LimitAccess;
 }
 
+/** Messages whose source and site are remembered, for complaints about them. */
+const MAX_REMEMBERED = 50_000;
+
 const BLOCKS: readonly (string | undefined)[] = ['reputation_block', 'dnsbl_block'];
 
 export class RelayWarmUp {
   readonly #setup: RelayWarmUpSetup;
   readonly #warmUps: WarmUps;
+  /** By source and site: who goes first today. */
+  readonly #turns = new Map<string, { gate: Gate; toMs: number }>();
+  #turnsChanged = false;
+  /** By queue id: source and site of messages that warm-ups sent, since the start. */
+  readonly #sent = new LRUCache<string, readonly [source: string, site: string]>({ max: MAX_REMEMBERED });
 
   constructor(setup: RelayWarmUpSetup) {
     const { config, place, limits, log } = setup;
@@ -43,7 +54,7 @@ export class RelayWarmUp {
       failed: (error) => log.warn('limits.not_kept', { path, error }),
     });
     try {
-      const bad = this.#warmUps.open(plansOf(config.warmup, setup.processes));
+      const bad = this.#warmUps.open(plansOf(sourceWarmUps(config), setup.processes));
       if (bad > 0) log.warn('limits.damaged', { path, lines: bad });
     } catch (error) {
       log.warn('limits.not_kept', { path, error });
@@ -51,11 +62,14 @@ export class RelayWarmUp {
   }
 
   begins(source: string, site: string, provider: string): void {
-    if (this.#warmUps.active) this.#warmUps.begins(source, site, provider);
+    if (!this.#warmUps.active) return;
+    this.#warmUps.begins(source, site, provider);
+    this.#postTurns();
   }
 
   tick(): void {
     this.#warmUps.tick();
+    this.#postTurns();
   }
 
   take(results: readonly AttemptResult[]): void {
@@ -64,7 +78,7 @@ export class RelayWarmUp {
   }
 
   reconfigure(config: Config): void {
-    this.#warmUps.reconfigure(plansOf(config.warmup, this.#setup.processes));
+    this.#warmUps.reconfigure(plansOf(sourceWarmUps(config), this.#setup.processes));
     for (const { source, site, provider } of this.#setup.limits.keys()) this.begins(source, site, provider);
   }
 
@@ -80,6 +94,16 @@ export class RelayWarmUp {
     };
   }
 
+  /** By which source, and to which site, a message went; null: not by a warm-up, or too long ago. */
+  sentBy(queueId: string): readonly [source: string, site: string] | null {
+    return this.#sent.get(queueId) ?? null;
+  }
+
+  /** A recipient complains of mail from the source. */
+  complained(source: string, site: string): void {
+    this.#warmUps.came(source, site, 'complained', 1);
+  }
+
   close(): Promise<void> {
     return this.#warmUps.close();
   }
@@ -90,6 +114,7 @@ export class RelayWarmUp {
     for (const { outcome, seqs } of result.groups) {
       if (outcome.kind === 'delivered') {
         this.#warmUps.came(source, site, 'delivered', seqs.length);
+        if (this.#warmUps.standing(source, site) !== null) this.#sent.set(result.queueId, [source, site]);
         continue;
       }
       if (outcome.reply === undefined) continue;
@@ -103,6 +128,7 @@ export class RelayWarmUp {
 
   #limit(source: string, site: string, limit: WarmUpLimit | null): void {
     const { messagesPerS, closedUntilMs } = limit ?? OPEN;
+    this.#setTurns(source, site, limit?.turns);
     // The plan goes by the time of day, limits by steady time.
     const steadyUntilMs = closedUntilMs === 0 ? 0 : closedUntilMs - timeOfDayMs(0);
     this.#setup.limits.set(source, site, 'warmup', {
@@ -110,6 +136,38 @@ export class RelayWarmUp {
       connections: Number.POSITIVE_INFINITY,
       closedUntilMs: steadyUntilMs,
     });
+  }
+
+  /** Told to delivery threads only where they change: once a day. */
+  #setTurns(source: string, site: string, turns: WarmUpLimit['turns']): void {
+    const key = `${source}\t${site}`;
+    const before = this.#turns.get(key);
+    if (turns === undefined || turns.toMs <= timeOfDayMs(steadyMs())) {
+      if (!this.#turns.delete(key)) return;
+    } else {
+      if (before?.toMs === turns.toMs) return;
+      const [fromMs, toMs] = [turns.fromMs - timeOfDayMs(0), turns.toMs - timeOfDayMs(0)];
+      const gate: Gate = {
+        kind: 'source',
+        value: source,
+        site,
+        messagesPerS: 0,
+        closedUntilMs: 0,
+        by: 'warmup',
+        turns: { fromMs, toMs },
+      };
+      this.#turns.set(key, { gate, toMs: turns.toMs });
+    }
+    this.#turnsChanged = true;
+  }
+
+  #postTurns(): void {
+    if (!this.#turnsChanged) return;
+    this.#turnsChanged = false;
+    this.#setup.limits.gates(
+      'warmup',
+      [...this.#turns.values()].map(({ gate }) => gate),
+    );
   }
 
   #changed({ source: value, site, cause, reason, now, planned }: WarmUpChange): void {

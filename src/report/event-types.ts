@@ -18,6 +18,7 @@ interface AttributeFields {
   pool?: string;
   metadata?: Record<string, unknown>;
   deadline_at?: string;
+  priority_hint?: number;
 }
 
 /** We took responsibility for a message; one line per message. For our own reports the client is "internal". */

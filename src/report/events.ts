@@ -313,11 +313,12 @@ const said = (messageId: string | undefined, user: string | undefined, envid: st
 /** Metadata is put in as the JSON it is. `class` is what a reply means. */
 function attributes(given: Attributes | undefined): string {
   if (given === undefined) return '';
-  const { metadata, deadlineMs } = given;
+  const { metadata, deadlineMs, priorityHint } = given;
   return (
     TEXT_ATTRIBUTES.map((name) => text(name === 'class' ? 'mail_class' : name, given[name])).join('') +
     (metadata === undefined ? '' : `,"metadata":${printableJson(metadata)}`) +
-    (deadlineMs === undefined ? '' : `,"deadline_at":"${new Date(deadlineMs).toISOString()}"`)
+    (deadlineMs === undefined ? '' : `,"deadline_at":"${new Date(deadlineMs).toISOString()}"`) +
+    (priorityHint === undefined ? '' : `,"priority_hint":${priorityHint}`)
   );
 }
 

@@ -19,6 +19,7 @@ import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
 import type { SharedParts } from './parts.ts';
 import type { SharedRates } from './rates.ts';
 import { BEAT, LEASE_PART, LEASE_TOKENS } from './redis-scripts.ts';
+import type { SharedNews } from './shared-news.ts';
 
 export interface BullmqAgendaOptions extends RedisAccess {
   /** After this long without a word from a process it is forgotten: it cannot be sending any more. */
@@ -44,6 +45,9 @@ const JOBS_PER_FLUSH = 500;
 const MAX_PENDING = 100_000;
 /** After this long without a word from a process, its parts of limits count as given back. */
 const PART_LEASE_MS = 10_000;
+/** Lines of news that are kept for those who hear them late. */
+const MOST_NEWS = 10_000;
+const NEWS_AT_ONCE = 1000;
 const JOBS_AT_ONCE = 32;
 const CLOSE_MS = 2000;
 
@@ -79,7 +83,7 @@ type Scripted = Redis & {
   relayLeaseTokens(key: string, perSecond: number, size: number, wanted: number): Promise<number>;
 };
 
-export class BullmqAgenda implements Agenda, SharedRates, SharedParts {
+export class BullmqAgenda implements Agenda, SharedRates, SharedParts, SharedNews {
   readonly #options: BullmqAgendaOptions;
   readonly #process: string;
   readonly #client: Scripted;
@@ -98,6 +102,8 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedParts {
   readonly #pending = new Map<string, Due>();
   /** Keys of limits of which we hold a part. */
   readonly #partKeys = new Set<string>();
+  /** The last news that was heard; '' none since Redis was away. */
+  #heardId = '';
   #incomplete = false;
   #flushing: Promise<void> | null = null;
   #flushTimer: NodeJS.Timeout | null = null;
@@ -186,6 +192,27 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedParts {
       return this.#client.relayLeasePart(key, this.#process, held, wanted, limit, PART_LEASE_MS);
     });
     return limited(timeoutMs, Promise.all(asked));
+  }
+
+  async tell(lines: readonly string[]): Promise<void> {
+    const key = this.#key('news');
+    const asked = lines.map((line) =>
+      this.#client.xadd(key, 'MAXLEN', '~', MOST_NEWS, '*', 'from', this.#process, 'line', line),
+    );
+    await limited(this.#options.timeoutMs, Promise.all(asked));
+  }
+
+  async hear(): Promise<string[]> {
+    const key = this.#key('news');
+    if (this.#heardId === '')
+      this.#heardId = (await this.#client.xrevrange(key, '+', '-', 'COUNT', 1))[0]?.[0] ?? '0';
+    const [stream] = (await this.#client.xread('COUNT', NEWS_AT_ONCE, 'STREAMS', key, this.#heardId)) ?? [];
+    const lines: string[] = [];
+    for (const [id, [, from, , line = '']] of stream?.[1] ?? []) {
+      this.#heardId = id;
+      if (from !== this.#process) lines.push(line);
+    }
+    return lines;
   }
 
   stats(): AgendaStats {
@@ -374,6 +401,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedParts {
     if (this.#up) {
       this.#outages++;
       this.#setUp(false);
+      this.#heardId = '';
       this.#pending.clear();
       this.#end(this.#session);
       this.#session = null;

@@ -2,7 +2,8 @@
  * The embedded scheduler: who goes to delivery next, on a node that shares its queue with nobody.
  *
  * It keeps per destination a count of waiting rows and the time the earliest is due, never the rows themselves
- * (the database has those), so a million deferred recipients cost what their destinations cost. Places with
+ * (the database has those), so a million deferred recipients cost what their destinations cost. The count is what
+ * operators are told; whether a claim is worth it is decided by the time alone. Places with
  * delivery are bounded (`maxInFlight`), and one destination gets at most as many as are still free: a slow
  * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing). The
  * same holds for the memory their content takes, so that peers that stand still never keep new mail from coming in.
@@ -11,7 +12,18 @@ import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
-import { addInFlight, countsOf, NEVER, newPlace, type Place, sharedInFlight } from './place.ts';
+import {
+  addInFlight,
+  addWaiting,
+  countsOf,
+  foundEmpty,
+  guessWaiting,
+  NEVER,
+  newPlace,
+  type Place,
+  sharedInFlight,
+} from './place.ts';
+import { ReadyPlaces } from './ready-places.ts';
 import type { DestinationStanding, Scheduler, SchedulerPorts } from './scheduler.ts';
 import { SiteGroups } from './site-groups.ts';
 
@@ -51,6 +63,8 @@ export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
   /** false: nothing is ever sent (delivery.enabled); what operators end is ended all the same. */
   enabled: boolean;
+  /** Whether others take rows of the queue, too: then the count of those that wait is a guess. */
+  isShared: boolean;
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
   claimRows?: number;
@@ -66,10 +80,7 @@ export class EmbeddedScheduler implements Scheduler {
   readonly #places = new Map<string, Place>();
   readonly #sites: SiteGroups;
   readonly #due = new DueHeap<Place>();
-  /** Destinations with due rows that wait for a free place with delivery, first come first served. */
-  #ready: Place[] = [];
-  /** Index of the first of them: a list of a hundred thousand must not be moved up each time one is taken. */
-  #readyFrom = 0;
+  readonly #ready = new ReadyPlaces();
   #inFlight = 0;
   #claims = 0;
   #running = false;
@@ -146,7 +157,7 @@ export class EmbeddedScheduler implements Scheduler {
   waiting(destination: string, rows: number, dueMs: number): void {
     if (rows === 0) return;
     const place = this.#place(destination);
-    place.waitingRows += rows;
+    addWaiting(place, rows);
     if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, dueMs);
     else this.#dueAt(place, dueMs);
   }
@@ -211,21 +222,26 @@ export class EmbeddedScheduler implements Scheduler {
   changed(changes: RowChange[]): void {
     for (const { destination, rows } of changes) {
       const place = this.#place(destination);
-      place.waitingRows = Math.max(0, place.waitingRows + rows);
+      addWaiting(place, this.#options.isShared ? Math.max(rows, -place.waitingRows) : rows);
       // If the number of rows shrank, none became due. One look too many does no harm.
-      if (rows >= 0) this.discover([{ destination, rows: 1, nextDueMs: this.#ports.now() }]);
+      if (rows >= 0) this.#perhapsDue(place, this.#ports.now());
       else if (place.waitingRows === 0 && !place.claiming) place.nextDueMs = NEVER;
       this.#forget(place);
     }
   }
 
   discover(found: DestinationBacklog[]): void {
-    for (const { destination, nextDueMs } of found) {
+    for (const { destination, rows, nextDueMs } of found) {
       const place = this.#place(destination);
-      if (place.waitingRows === 0) place.waitingRows = 1;
-      if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, nextDueMs);
-      else if (nextDueMs < place.nextDueMs || !place.queued) this.#dueAt(place, nextDueMs);
+      if (!this.#options.isShared) addWaiting(place, rows - place.waitingRows);
+      else if (place.waitingRows <= 0) place.waitingRows = 1;
+      this.#perhapsDue(place, nextDueMs);
     }
+  }
+
+  #perhapsDue(place: Place, dueMs: number): void {
+    if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, dueMs);
+    else if (dueMs < place.nextDueMs || !place.queued) this.#dueAt(place, dueMs);
   }
 
   stats(): ReturnType<Scheduler['stats']> {
@@ -310,6 +326,7 @@ export class EmbeddedScheduler implements Scheduler {
     if (
       place.inFlight === 0 &&
       place.waitingRows === 0 &&
+      place.nextDueMs === NEVER &&
       !place.claiming &&
       !place.queued &&
       place.suspendedUntilMs <= this.#steady() &&
@@ -377,10 +394,9 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   #enqueue(place: Place): void {
-    if (place.queued || place.claiming || place.waitingRows === 0) return;
+    if (place.queued || place.claiming || place.nextDueMs === NEVER) return;
     if (!this.#options.enabled && !isFailKey(place.destination)) return;
-    place.queued = true;
-    this.#ready.push(place);
+    this.#ready.add(place);
   }
 
   /** Starts the next claim when there is room. One claim at a time, because one writer answers them. */
@@ -390,8 +406,8 @@ export class EmbeddedScheduler implements Scheduler {
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();
     // If nothing is free, none of them is looked at, however many there are.
-    for (let looked = free > 0 ? this.#ready.length - this.#readyFrom : 0; looked > 0; looked--) {
-      const place = this.#takeReady();
+    for (let looked = free > 0 ? this.#ready.size : 0; looked > 0; looked--) {
+      const place = this.#ready.take();
       if (this.#waitsForRule(place, nowMs)) continue;
       if (place.suspendedUntilMs > nowMs) {
         this.#watch(place, place.suspendedUntilMs);
@@ -419,7 +435,7 @@ export class EmbeddedScheduler implements Scheduler {
       void this.#claim(place, granted);
       return;
     }
-    if (this.#ready.length > this.#readyFrom) this.#watchMemory();
+    if (this.#ready.size > 0) this.#watchMemory();
   }
 
   /** Whether a rule holds the place, and it is too early to look for rows that are too old. */
@@ -433,16 +449,6 @@ export class EmbeddedScheduler implements Scheduler {
       place.oldLookMs = nowMs + Math.max(OLD_LOOK_MS, this.#places.size * OLD_LOOK_MS_PER_DESTINATION);
     this.#watch(place, place.oldLookMs);
     return !isTime;
-  }
-
-  #takeReady(): Place {
-    const place = this.#ready[this.#readyFrom++] as Place;
-    place.queued = false;
-    if (this.#readyFrom * 2 > this.#ready.length) {
-      this.#ready = this.#ready.slice(this.#readyFrom);
-      this.#readyFrom = 0;
-    }
-    return place;
   }
 
   /** A place that becomes free calls `#pump`; memory that becomes free does not, so this looks for it. */
@@ -459,20 +465,20 @@ export class EmbeddedScheduler implements Scheduler {
     place.claimedMs = this.#steady();
     place.addedDueMs = NEVER;
     try {
-      const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);
+      const { jobs, nextDueMs, short, asideRows = 0 } = await this.#ports.claim(place.destination, limit);
       addInFlight(place, jobs.length);
       this.#inFlight += jobs.length;
-      place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
+      place.waitingRows -= jobs.length + asideRows;
       this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
-      if (place.nextDueMs === NEVER) place.waitingRows = 0;
-      // After a full claim there may be as many rows again that nobody has counted.
-      else if (place.waitingRows === 0) place.waitingRows = jobs.length === limit ? limit : 1;
+      if (this.#options.isShared) guessWaiting(place, jobs.length, jobs.length === limit);
+      else if (place.nextDueMs === NEVER) place.nextDueMs = foundEmpty(place, this.#ports.now());
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {
       this.#ports.rates?.giveBack(place.destination, limit);
       this.#options.onClaimError(place.destination, error);
+      place.nextDueMs = Math.min(place.nextDueMs, place.addedDueMs);
       this.#pause();
     } finally {
       this.#claims--;

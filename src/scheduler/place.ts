@@ -6,6 +6,9 @@ const MOST_SUSPENDED = 1000;
 
 export const NEVER = Number.POSITIVE_INFINITY;
 
+/** Nobody takes longer than this to tell of rows that were changed in the queue. */
+const TOLD_WITHIN_MS = 60_000;
+
 /** The places of one site. */
 export interface SiteGroup {
   readonly site: string;
@@ -19,7 +22,13 @@ export interface SiteGroup {
 
 export interface Place {
   readonly destination: string;
+  /**
+   * Rows that were told, less those that claims took. Claims and tellings may overtake each other, so for a moment it may be
+   * below zero.
+   */
   waitingRows: number;
+  /** Since when the queue has no rows behind this count and nobody has told of any, as a time of day; NEVER: it may have. */
+  doubtedMs: number;
   nextDueMs: number;
   inFlight: number;
   /** The places of its site; null while that is not known. */
@@ -45,6 +54,7 @@ export interface Place {
 export const newPlace = (destination: string): Place => ({
   destination,
   waitingRows: 0,
+  doubtedMs: NEVER,
   nextDueMs: NEVER,
   inFlight: 0,
   group: null,
@@ -69,7 +79,7 @@ export function countsOf(
   let waitingRows = 0;
   const places: Place[] = [];
   for (const place of all) {
-    waitingRows += place.waitingRows;
+    waitingRows += Math.max(0, place.waitingRows);
     if (place.suspendedUntilMs > steadyMs) places.push(place);
   }
   if (places.length > MOST_SUSPENDED) places.sort((a, b) => b.waitingRows - a.waitingRows);
@@ -82,6 +92,35 @@ export function countsOf(
     })),
     suspendedDestinations: places.length,
   };
+}
+
+/** Counts rows that wait, or wait no more. */
+export function addWaiting(place: Place, rows: number): void {
+  place.waitingRows += rows;
+  place.doubtedMs = NEVER;
+}
+
+/**
+ * Of a queue that nobody else takes rows from: a claim found that nothing waits. Where the count says something else, a
+ * telling may be on its way; if none comes, it is the count that is wrong.
+ * @returns when to look again; NEVER: all is well.
+ */
+export function foundEmpty(place: Place, nowMs: number): number {
+  if (place.waitingRows === 0) return NEVER;
+  if (place.doubtedMs === NEVER || place.inFlight > 0) place.doubtedMs = nowMs;
+  const againMs = place.doubtedMs + TOLD_WITHIN_MS;
+  if (nowMs < againMs) return againMs;
+  addWaiting(place, -place.waitingRows);
+  return NEVER;
+}
+
+/**
+ * Of a queue whose rows others add and take as well: at least one waits where more is due, and after a full claim perhaps as
+ * many again.
+ */
+export function guessWaiting(place: Place, claimed: number, isFull: boolean): void {
+  if (place.nextDueMs === NEVER) place.waitingRows = 0;
+  else if (place.waitingRows <= 0) place.waitingRows = isFull ? claimed : 1;
 }
 
 /** Counts rows that go to delivery, or come back. */

@@ -35,7 +35,8 @@ export interface Scheduler {
   /** Says what waits at these destinations after an operator's action; rows: 0 where nothing does. */
   refresh(backlog: DestinationBacklog[]): void;
   /**
-   * Work found in the database that may be unknown here: at least one row of each destination is due at `nextDueMs`.
+   * Work found in the database that may be unknown here: at least one row of each destination is due at `nextDueMs`. Where
+   * nobody else takes rows of the queue, `rows` is how many wait.
    */
   discover(found: DestinationBacklog[]): void;
   /** Takes what waits in the database at the start. */
@@ -120,7 +121,7 @@ export interface SchedulerPorts {
   claim(
     destination: string,
     limit: number,
-  ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
+  ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean; asideRows?: number }>;
   deliver(jobs: Job[]): void;
   /** Size of the memory for content: in all, and free now. */
   contentBytes: number;

@@ -5,7 +5,7 @@ import type { Config } from '../config/schema.ts';
 import type { Attributes, TextAttribute } from '../mail/attributes.ts';
 import { domainPattern } from '../mail/selection.ts';
 
-export type HeaderAttribute = TextAttribute | 'metadata' | 'deadline';
+export type HeaderAttribute = TextAttribute | 'metadata' | 'deadline' | 'priority_hint';
 
 /** Fields of other relays: name in lower case → attribute. */
 const ALIASES: Record<Config['attributes']['aliases'][number], Record<string, HeaderAttribute>> = {
@@ -15,7 +15,9 @@ const ALIASES: Record<Config['attributes']['aliases'][number], Record<string, He
 /** Fields whose names begin so are found by the reactor while it reads the content. */
 const OUR_PREFIX = 'x-protorelay-';
 
-type Given = Omit<Attributes, 'metadata' | 'deadlineMs'> & { deadline_ms?: number | undefined };
+type Given = Omit<Attributes, 'metadata' | 'deadlineMs' | 'priorityHint'> & {
+  deadline_ms?: number | undefined;
+};
 type Test = ((text: string) => boolean) | null;
 
 interface Rule {
@@ -63,6 +65,7 @@ export class AttributeRules {
       [headers.pool, 'pool'],
       [headers.metadata, 'metadata'],
       [headers.deadline, 'deadline'],
+      [headers.priority_hint, 'priority_hint'],
     ];
     const others = aliases.flatMap((alias) => Object.entries(ALIASES[alias]));
     // Of two meanings of one name the config's own holds.

@@ -13,6 +13,7 @@ import {
   MAX_ATTRIBUTE_LENGTH,
   MAX_DEADLINE_MS,
   MAX_METADATA_BYTES,
+  MAX_PRIORITY_HINT,
 } from '../mail/attributes.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
@@ -134,6 +135,11 @@ const READ: Record<HeaderAttribute, (value: string, nowMs: number) => Read> = {
       return { fault: 'must be a time as 2026-03-01T12:00:00Z, or as 12h from now' };
     if (deadlineMs <= nowMs) return { fault: 'is over' };
     return deadlineMs > nowMs + MAX_DEADLINE_MS ? { fault: 'must be within a year' } : { deadlineMs };
+  },
+  priority_hint(value) {
+    const priorityHint = /^\d{1,3}$/.test(value) ? Number(value) : Number.NaN;
+    if (priorityHint <= MAX_PRIORITY_HINT) return { priorityHint };
+    return { fault: `must be a number from 0 to ${MAX_PRIORITY_HINT}` };
   },
 };
 

@@ -3,6 +3,7 @@ import { isTimeZone } from '../base/time-zone.ts';
 import type { Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
 import { nearest } from '../config/shape.ts';
+import { sourceWarmUps } from '../config/warmup-schema.ts';
 import { problemsOfRules } from './rules/rules-file.ts';
 import type { ShapingData } from './shaping-data.ts';
 import { windowOf } from './warmup/sending-days.ts';
@@ -11,6 +12,10 @@ import { windowOf } from './warmup/sending-days.ts';
 export function checkShapingConfig(config: Config, data: ShapingData | null, problem: Say): void {
   for (const [path, message] of problemsOfRules(config.rules))
     problem(['rules', ...path.map(known)], message);
+  for (const [i, { match }] of config.rules.entries())
+    checkPatterns(match.providers, ['rules', i, 'match', 'providers'], data, problem);
+  for (const [i, { match }] of config.egress.routing.entries())
+    checkPatterns(match.provider, ['egress', 'routing', i, 'match', 'provider'], data, problem);
   checkAdaptive(config, data, problem);
   checkWarmUp(config, data, problem);
 }
@@ -32,22 +37,35 @@ function checkAdaptive({ adaptive }: Config, data: ShapingData | null, problem: 
   }
 }
 
-function checkWarmUp({ warmup }: Config, data: ShapingData | null, problem: Say): void {
+function checkWarmUp({ warmup, egress }: Config, data: ShapingData | null, problem: Say): void {
   const plans = new Map<string, number>();
-  for (const [i, { source, providers, time_zone, window }] of warmup.entries()) {
+  for (const [i, { providers, time_zone, window }] of warmup.entries()) {
     const path = ['warmup', i];
     if (!isTimeZone(time_zone))
       problem([...path, 'time_zone'], `"${time_zone}" is no time zone: write one as "Europe/Berlin"`);
     if (windowOf(window) === null)
       problem([...path, 'window'], `"${window}" is no window of hours: write one as "08:00-20:00"`);
+    for (const [k, provider] of providers.entries())
+      checkProvider(provider, [...path, 'providers', k], data, problem);
+  }
+  for (const { source, index, providers } of sourceWarmUps({ warmup, egress }))
     for (const [k, provider] of providers.entries()) {
       const key = `${source}\t${provider}`;
       const other = plans.get(key);
-      if (other === undefined) plans.set(key, i);
-      else problem([...path, 'providers', k], `warmup[${other}] has a plan for it already`);
-      checkProvider(provider, [...path, 'providers', k], data, problem);
+      if (other === undefined) plans.set(key, index);
+      else problem(['warmup', index, 'providers', k], `warmup[${other}] has a plan for it already`);
     }
-  }
+}
+
+/** Where `*` may stand for any text, a name without it must be one that there is. */
+function checkPatterns(
+  patterns: readonly string[] | undefined,
+  path: (string | number)[],
+  data: ShapingData | null,
+  problem: Say,
+): void {
+  for (const pattern of patterns ?? [])
+    if (!pattern.includes('*')) checkProvider(pattern, path, data, problem);
 }
 
 /** Sites have a colon in their names; what has none must be a provider. */

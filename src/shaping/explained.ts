@@ -2,7 +2,7 @@
 import type { Blocker, BlockerKind, EffectiveLimit } from '../mail/blocker.ts';
 import type { LimitKey } from './limit-key.ts';
 import type { Cap, KeyStanding, LimitKeys } from './limit-keys.ts';
-import { type Gate, type GatedMail, type GateKind, gateValue } from './message-gates.ts';
+import { type Gate, type GatedFrom, type GatedMail, type GateKind, isAbout } from './message-gates.ts';
 import { RATE_NAMES, type RateName } from './rate.ts';
 
 /** Who set something, since when, and what it counts itself. */
@@ -32,6 +32,7 @@ const DATA = '';
 
 const KINDS: Readonly<Record<string, BlockerKind>> = {
   adaptive: 'adaptive',
+  netblock: 'adaptive',
   warmup: 'warmup',
   operator: 'source_paused',
   source: 'source_paused',
@@ -65,12 +66,12 @@ export class Explaining {
     };
   }
 
-  /** What closes a site for mail of its tenant, campaign or sender's domain. */
-  gates(site: string, mail: GatedMail): Blocker[] {
+  /** What closes a site for mail of its block of addresses, signature, tenant, campaign or sender's domain. */
+  gates(site: string, mail: GatedMail, from: GatedFrom): Blocker[] {
     const nowMs = this.#ports.now();
     return this.#ports
       .gatesAt(site)
-      .filter(({ gate }) => gate.closedUntilMs > nowMs && gateValue(gate.kind, mail) === gate.value)
+      .filter(({ gate }) => gate.closedUntilMs > nowMs && isAbout(gate, mail, from))
       .map(({ gate: { kind, value, closedUntilMs }, setBy, sinceMs }) => ({
         kind: GATE_BLOCKERS[kind],
         key: `${kind} ${value} at ${site}`,
@@ -168,6 +169,10 @@ export class Explaining {
 const FREE = { untilMs: 0, sinceMs: 0 };
 
 const GATE_BLOCKERS: Record<GateKind, BlockerKind> = {
+  provider: 'source_paused',
+  source: 'source_paused',
+  netblock: 'adaptive',
+  dkim_domain: 'sender_limit',
   campaign: 'campaign_paused',
   tenant: 'tenant_limit',
   return_path_domain: 'sender_limit',
@@ -191,7 +196,8 @@ function leastOf({ data, caps, share }: KeyStanding): Map<string, Least> {
   const most = data.max_connections ?? 0;
   take('max_connections', most, connections ?? Math.max(1, Math.floor(most * part)), DATA);
   for (const name of RATE_NAMES) take(name, data[name] ?? 0, (data[name] ?? 0) * part, DATA);
-  for (const [by, cap] of caps)
-    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][]) take(name, value, value, by);
+  for (const [by, cap, isShared] of caps)
+    for (const [name, value] of Object.entries(cap) as [keyof Cap, number][])
+      take(name, value, isShared ? value * part : value, by);
   return least;
 }

@@ -37,6 +37,11 @@ export interface LimitKeysPorts {
   others?(key: LimitKey): readonly string[];
 }
 
+interface SetCap {
+  cap: Cap;
+  isShared: boolean;
+}
+
 /** How much of its rates a key had used up when it was written down: ends of their counts, as times of day. */
 export type Counts = Partial<Record<RateName, number>>;
 
@@ -50,7 +55,7 @@ interface Entry {
 /** All that is said of a key, for operators. */
 export interface KeyStanding {
   data: Limits;
-  caps: readonly (readonly [by: string, cap: Cap])[];
+  caps: readonly (readonly [by: string, cap: Cap, isShared: boolean])[];
   /** Steady times. */
   closed: readonly (readonly [by: ClosedReason, untilMs: number, sinceMs: number])[];
   /** null: nothing goes by it now. */
@@ -67,7 +72,7 @@ export class LimitKeys {
   readonly #entries = new Map<string, Entry>();
   readonly #bySite = new Map<string, Entry[]>();
   /** By key, also of keys that have no slot now; whoever sets them keeps them few. */
-  readonly #caps = new Map<string, Map<string, Cap>>();
+  readonly #caps = new Map<string, Map<string, SetCap>>();
   /** When keys open again, by who closed them. */
   readonly #closed = new Map<string, Map<ClosedReason, number>>();
   /** When that began; of what is closed. */
@@ -107,11 +112,14 @@ export class LimitKeys {
     });
   }
 
-  /** Sets what `by` allows at the key from this process, null: as much as the data. */
-  cap(name: string, by: string, cap: Cap | null): void {
-    const caps = this.#caps.get(name) ?? new Map<string, Cap>();
+  /**
+   * Sets what `by` allows at the key, null: as much as the data.
+   * @param isShared it is of all processes that share limits, as those of the data; else of this process.
+   */
+  cap(name: string, by: string, cap: Cap | null, isShared = false): void {
+    const caps = this.#caps.get(name) ?? new Map<string, SetCap>();
     if (cap === null) caps.delete(by);
-    else caps.set(by, cap);
+    else caps.set(by, { cap, isShared });
     if (caps.size > 0) this.#caps.set(name, caps);
     else this.#caps.delete(name);
     const entry = this.#entries.get(name);
@@ -157,18 +165,36 @@ export class LimitKeys {
     const closed = new Map(this.#closed.get(name));
     if (slot !== null && !closed.has(slot.closedBy)) closed.set(slot.closedBy, slot.closedUntilMs);
     return {
-      data: this.limitsOf(key),
-      caps: [...(this.#caps.get(name) ?? [])],
+      data: this.#dataOf(key),
+      caps: [...(this.#caps.get(name) ?? [])].map(([by, { cap, isShared }]) => [by, cap, isShared] as const),
       closed: [...closed].map(([by, untilMs]) => [by, untilMs, this.#closedSince.get(`${by} ${name}`) ?? 0]),
       slot,
       share: this.#ports.share(key),
     };
   }
 
-  /** What the data say of a key, for all processes together. */
+  /** What holds at a key for all processes together: what the data say, and less where others said so for all. */
   limitsOf(key: LimitKey): Limits {
+    const data = this.#dataOf(key);
+    const shared = Object.entries(this.#least(limitKeyText(key), true));
+    if (shared.length === 0) return data;
+    const least: { [name: string]: unknown } = { ...data };
+    for (const [name, value] of shared) {
+      const before = data[name as keyof Cap] ?? 0;
+      least[name] = before === 0 ? value : Math.min(before, value);
+    }
+    return least as Limits;
+  }
+
+  #dataOf(key: LimitKey): Limits {
     const at = this.#providers.get(key.provider) ?? this.#data;
     return key.source === null ? at.total : limitsOfSource(at, key.source);
+  }
+
+  /** What this process has of what holds for all; null: nothing goes by the key now. */
+  shareOf(name: string): Share | null {
+    const entry = this.#entries.get(name);
+    return entry === undefined ? null : this.#ports.share(entry.key);
   }
 
   /** The share of the key changed. */
@@ -177,12 +203,13 @@ export class LimitKeys {
     if (entry !== undefined) this.#write(entry);
   }
 
-  /** The least of what others set, for this process. */
-  #own(name: string): Cap {
+  /** The least of what others set, for this process or for all. */
+  #least(name: string, ofAll: boolean): Cap {
     const least: { -readonly [K in keyof Cap]: number } = {};
-    for (const cap of this.#caps.get(name)?.values() ?? [])
-      for (const [limit, value] of Object.entries(cap) as [keyof Cap, number][])
-        if (least[limit] === undefined || value < (least[limit] ?? 0)) least[limit] = value;
+    for (const { cap, isShared } of this.#caps.get(name)?.values() ?? [])
+      if (isShared === ofAll)
+        for (const [limit, value] of Object.entries(cap) as [keyof Cap, number][])
+          if (least[limit] === undefined || value < (least[limit] ?? 0)) least[limit] = value;
     return least;
   }
 
@@ -286,7 +313,10 @@ export class LimitKeys {
 
   #write({ key, slot }: Entry): void {
     const name = limitKeyText(key);
-    slot.write(slotLimits(this.limitsOf(key), this.#own(name), this.#ports.share(key)), this.#ports.now());
+    slot.write(
+      slotLimits(this.limitsOf(key), this.#least(name, false), this.#ports.share(key)),
+      this.#ports.now(),
+    );
   }
 }
 

@@ -85,7 +85,9 @@ export class LimitLeases {
     // Rates as of an equal part are for those who look ahead: nothing goes without a connection.
     if (!leased?.isOpen) return { part: 1 / this.#ports.sharers(), connections: 0, isLease: true };
     const connections = most === 0 ? null : Math.min(leased.connections, most);
-    return { part: leased.parts / PARTS, connections, isLease: true };
+    // A rate that is new here, by a reload or learned just now, has no part before the next look.
+    const part = isRated && leased.parts === 0 ? 1 / this.#ports.sharers() : leased.parts / PARTS;
+    return { part, connections, isLease: true };
   }
 
   /** To be called often: most times there is nothing to do. */

@@ -44,7 +44,15 @@ const SHARED_LOOK_MS = 5000;
 export const WHEN_FREED = Number.POSITIVE_INFINITY;
 
 /** Why a slot is closed. */
-export const CLOSED_REASONS = ['', 'connect_failures', 'adaptive', 'operator', 'source', 'warmup'] as const;
+export const CLOSED_REASONS = [
+  '',
+  'connect_failures',
+  'adaptive',
+  'operator',
+  'source',
+  'warmup',
+  'netblock',
+] as const;
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
 
 /** As `maxConnections`. */

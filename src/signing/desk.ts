@@ -7,6 +7,7 @@ import { NOTIFY } from '../mail/envelope.ts';
 import type { Job } from '../mail/job.ts';
 import { type Arena, type SignedFields, Signer, signedFields } from '../native.ts';
 import { fromDomains } from './from-domains.ts';
+import { headerSection } from './header-section.ts';
 import { chooseKeys, type SigningTable } from './table.ts';
 
 /** What becomes of a message: it goes out, with these header fields before it, or not. */
@@ -22,9 +23,6 @@ export interface SigningDeskPorts<A> {
 }
 
 const UNSIGNED: Verdict = { kind: 'go', fields: '' };
-/** Most header sections end in so many octets; longer ones are read again. */
-const HEAD_BYTES = 8192;
-const MOST_HEAD_BYTES = 1_048_576;
 /** Says that a failure is of reading: no setting makes mail go out whose content cannot be read. */
 const UNREADABLE = 'the content cannot be read';
 
@@ -56,7 +54,7 @@ export class SigningDesk<A extends { readonly job: Job }> {
     if (job.recipients.some(({ notify }) => (notify & NOTIFY.stranger) !== 0)) return UNSIGNED;
     let header: string;
     try {
-      header = this.#headerOf(job);
+      header = headerSection(this.#ports.arena, job);
     } catch (error) {
       return { kind: 'defer', detail: `${UNREADABLE}: ${(error as NodeJS.ErrnoException).code ?? error}` };
     }
@@ -109,19 +107,6 @@ export class SigningDesk<A extends { readonly job: Job }> {
     do this.#ticket = (this.#ticket + 1) >>> 0;
     while (this.#waiting.has(this.#ticket));
     return this.#ticket;
-  }
-
-  /** The header section as Latin-1. @throws Error of the file system */
-  #headerOf({ content, sizeBytes }: Job): string {
-    const { arena } = this.#ports;
-    let text = arena.textAt(content, 0, HEAD_BYTES);
-    for (let bytes = HEAD_BYTES; ; bytes = Math.min(bytes * 16, MOST_HEAD_BYTES)) {
-      if (text === '' && sizeBytes > 0) text = arena.head(content, bytes).toString('latin1');
-      const end = text.startsWith('\r\n') ? 0 : text.indexOf('\r\n\r\n');
-      if (end !== -1) return text.slice(0, end);
-      if (bytes >= sizeBytes || bytes >= MOST_HEAD_BYTES) return text;
-      text = '';
-    }
   }
 
   #unsigned(fault: string): Verdict {

@@ -34,6 +34,8 @@ export interface ChildPorts {
   setTimer(ms: number, fire: () => void): { cancel(): void };
   /** Called when state or readiness changed. */
   changed(): void;
+  /** It learned something of limits that the others are to know. */
+  learned(lines: readonly string[]): void;
   /** Called when the process ended, whatever the reason; its connections are gone. */
   ended(): void;
 }
@@ -238,6 +240,9 @@ export class Child {
         break;
       case 'draining':
         this.#become('draining');
+        break;
+      case 'learned':
+        this.#ports.learned(message.lines);
         break;
       default:
         message satisfies never;

@@ -68,6 +68,8 @@ export type ToProcess =
   /** Accept also on the sockets of these processes, and of no others. */
   | { type: 'stand-in'; processes: number[] }
   | { type: 'reopen-log' }
+  /** What another process learned of limits. */
+  | { type: 'learned'; lines: readonly string[] }
   /** Finish what is open, then end. */
   | { type: 'drain' }
   /** End now. */
@@ -81,5 +83,7 @@ export type FromProcess =
   | { type: 'pong'; connections: number; rssBytes: number }
   | { type: 'answer'; id: number; value: unknown }
   | { type: 'refusal'; id: number; code: string; message: string }
+  /** What the process learned of limits, for the others. */
+  | { type: 'learned'; lines: readonly string[] }
   /** The process drains, because somebody sent it SIGTERM. */
   | { type: 'draining' };

@@ -61,6 +61,7 @@ class RelayProcess {
             : new LocalCounts(),
           policy,
           accepts,
+          ...(processes > 1 ? { others: { tell: (lines) => send({ type: 'learned', lines }) } } : {}),
         },
       });
     } catch (error) {
@@ -91,6 +92,9 @@ class RelayProcess {
       case 'reopen-log':
         this.#log.reopen();
         this.#relay?.reopenLog();
+        break;
+      case 'learned':
+        this.#relay?.takeLearned(message.lines);
         break;
       case 'drain':
         this.drain();

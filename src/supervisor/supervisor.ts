@@ -206,6 +206,10 @@ export class Supervisor {
         this.#standIn();
         for (const child of this.#children) if (child.process === process) void this.#bringUpToDate(child);
       },
+      learned: (lines) => {
+        for (const child of this.#children)
+          if (child.process !== process) child.send({ type: 'learned', lines });
+      },
       ended: () => {
         if (accepts) clearCounts(process);
       },

@@ -43,8 +43,8 @@ const COMMANDS: Record<string, Expected> = {
   'suppression export': { words: [], runs: 0, stopped: 0 },
   'suppression remove': { words: ['a@a.test'], runs: 0, stopped: 0 },
   'ban list': { words: [], runs: 0, stopped: 0 },
-  'ban add': { words: ['192.0.2.1'], runs: 0, stopped: 0 },
-  'ban delete': { words: ['192.0.2.1'], runs: 0, stopped: 0 },
+  'ban add': { words: ['192.0.2.1', '--json'], runs: 0, stopped: 0 },
+  'ban delete': { words: ['192.0.2.1', '--json'], runs: 0, stopped: 0 },
   'user list': { words: [], runs: 0, stopped: 0 },
   'token create': { words: ['--role', 'viewer', '--name', 'n'], runs: 0, stopped: 0 },
   'token list': { words: [], runs: 0, stopped: 0 },
@@ -85,6 +85,9 @@ const ABOUT_CONFIG: Record<string, Expected> = {
 /** These read standard input: they are run by themselves. And one that is no command any more. */
 const OTHERS = ['user add', 'user passwd', 'replies classify', 'queue retry'];
 
+/** Programs read what these print. */
+const DELIVERABILITY = /^(?:source|route|shaping|warmup|dkim|lint|suppression|replies|queue why)\b/;
+
 const FAULTS = /nonsense|EVERY_COMMAND_SECRET|must be a whole number/;
 
 test('every command does its work whatever else is wrong with the config, on a relay that runs and on one that stopped', {
@@ -114,11 +117,14 @@ test('every command does its work whatever else is wrong with the config, on a r
   const walk = async (state: 'runs' | 'stopped'): Promise<void> => {
     const ran = await run(process.execPath, [RUNNER, relay.configPath], { input: JSON.stringify(lines) });
     assert.equal(ran.code, 0, ran.stderr);
-    const { commands, outcomes } = JSON.parse(ran.stdout) as {
+    const { commands, withJson, outcomes } = JSON.parse(ran.stdout) as {
       commands: string[];
+      withJson: string[];
       outcomes: { code: number; said: string }[];
     };
     assert.deepEqual(commands.sort(), [...Object.keys(all), ...OTHERS].sort());
+    const textOnly = commands.filter((name) => DELIVERABILITY.test(name) && !withJson.includes(name));
+    assert.deepEqual(textOnly, [], 'commands without --json');
     for (const [i, [name, expected]] of Object.entries(all).entries()) {
       const { code, said } = outcomes[i] as { code: number; said: string };
       assert.ok([expected[state]].flat().includes(code), `${name} (${state}) ended with ${code}: ${said}`);

@@ -87,6 +87,7 @@ test('list --json: entries in the words of docs/words.md, filters passed on', as
         pool: null,
         metadata: null,
         deadline_at: null,
+        priority_hint: null,
         state: 'failed',
         attempts: 2,
         next_attempt_at: null,
@@ -346,6 +347,19 @@ test('an action goes on part by part; an interrupt ends it after a part and says
     assert.equal(text('out'), `delete: ${stop ? 1200 : 1800} recipients in ${stop ? 1000 : 1500} entries\n`);
     assert.equal(text('err'), stop ? 'protorelay: interrupted; the same command does the rest\n' : '');
   }
+});
+
+test('fail means what was there when it began: the reports it makes are not failed with the rest', async () => {
+  const { queue, source, output } = setUp();
+  const selections = async (...[action, selection]: Parameters<ControlClient['operate']>) => {
+    queue.operated.length = 0;
+    await operateQueue(source, action, selection, { ...go, json: false }, output);
+    return (queue.operated as [unknown, Selection][]).map(([, meant]) => meant.receivedBeforeMs);
+  };
+  assert.deepEqual(await selections({ fail: '' }, {}), [output.nowMs]);
+  assert.deepEqual(await selections({ fail: '' }, { receivedBeforeMs: 5 }), [5]);
+  assert.deepEqual(await selections({ fail: '' }, { ids: ['id1'] }), [undefined]);
+  assert.deepEqual(await selections('delete', {}), [undefined]);
 });
 
 test('delete of what is failed says entries: their recipients had a fate before', async () => {

@@ -99,7 +99,7 @@ test('rules that are wrong are refused, each with file, line and key', async () 
   writeFileSync(
     rules,
     `[
-      { "name": "a", "threshold": { "count": 1 }, "action": "webhook" },
+      { "name": "a", "threshold": { "count": 1 }, "action": "stop" },
       { "name": "a", "threshhold": { "count": 1 }, "action": "pause" } ]`,
   );
   const { code, stderr } = await run(process.execPath, [

@@ -187,14 +187,20 @@ const REACHED: Record<string, readonly [file: string, text: string]> = {
   'src/relay/sts.ts': ['src/relay/stages.ts', 'current: () => this.config'],
   'src/relay/egress.ts': ['src/relay/relay.ts', 'void sources.start();'],
   'src/relay/adaptive.ts': ['src/relay/learning.ts', 'this.#adaptive.reconfigure(config)'],
-  'src/shaping/adaptive/settings.ts': ['src/relay/adaptive.ts', 'settingsOf(() => this.#config.adaptive)'],
+  'src/shaping/adaptive/settings.ts': [
+    'src/relay/adaptive.ts',
+    'settingsOf(() => this.#config.adaptive, sharing)',
+  ],
   'src/relay/delivery-rules.ts': ['src/relay/learning.ts', 'this.#rules.reconfigure(config)'],
   'src/shaping/rules/matcher.ts': ['src/shaping/rules/rule-engine.ts', 'matcherOf('],
   'src/shaping/rules/rule-engine.ts': [
     'src/relay/delivery-rules.ts',
     'this.#engine = new RuleEngine(rules);',
   ],
-  'src/shaping/warmup/plans.ts': ['src/relay/warm-up.ts', 'plansOf(config.warmup, this.#setup.processes)'],
+  'src/shaping/warmup/plans.ts': [
+    'src/relay/warm-up.ts',
+    'plansOf(sourceWarmUps(config), this.#setup.processes)',
+  ],
   'src/egress/egress.ts': ['src/delivery/thread.ts', 'createEgress: (config) => new Egress(config)'],
   'src/egress/overflow.ts': ['src/egress/egress.ts', 'this.overflow = new Overflow(config);'],
   'src/egress/pools.ts': ['src/egress/egress.ts', 'new Pools(config.egress)'],
@@ -351,6 +357,8 @@ test('of every live key it is known who reads it, and how a reload gets there', 
     const key = name.split('.').at(name.includes('.max_failures.') ? -2 : -1) as string;
     const [, ...named] = READERS.find(([keys]) => keys.test(name)) ?? [];
     if (/^(\$schema|include|allow_open_relay)$/.test(name)) continue;
+    // The config itself makes plans of sources of it (sourceWarmUps).
+    if (name === 'warmup[].pool') continue;
     const reading = readersOf(key);
     const readers = named.length === 0 ? reading : named.filter((file) => reading.includes(file));
     if (readers.length === 0) unknown.push(`${name}: nobody`);

@@ -178,7 +178,28 @@ test('a relay that is stopped: the operator is told; one that takes long is wait
   await once(server.listen(silent), 'listening');
   t.after(() => server.close());
   const stuck = await ControlClient.connect(silent, 40);
-  await assert.rejects(async () => stuck?.show('id1'), { code: 'control_silent' });
+  await assert.rejects(async () => stuck?.show('id1'), {
+    code: 'control_silent',
+    message: `the relay does not answer (${silent}): it is stopped or stuck`,
+  });
+  const orders: [(client: ControlClient) => unknown, RegExp][] = [
+    [({ suspensions }) => suspensions.resume('all'), /protorelay suspensions$/],
+    [({ bans }) => bans.delete('192.0.2.1'), /protorelay ban list$/],
+    [(one) => one.operate('hold', {}), /protorelay queue list$/],
+    [(one) => one.reload(), /protorelay status$/],
+  ];
+  for (const [order, shownBy] of orders) {
+    const asking = await ControlClient.connect(silent, 40);
+    assert.ok(asking !== null);
+    await assert.rejects(
+      async () => order(asking),
+      ({ message }: Error) => {
+        assert.match(message, /; should it go on, it does what it was told: see protorelay/);
+        assert.match(message, shownBy);
+        return true;
+      },
+    );
+  }
 });
 
 test('the relay ends during a request: the operator is told', async (t) => {

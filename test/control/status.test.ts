@@ -22,7 +22,7 @@ const part = (change: Partial<RelayStatus> = {}): RelayStatus => ({
   journal: null,
   shards: [],
   storageFaults: [],
-  file: { bytes: 2 ** 31, freeBytes: 2 ** 30 },
+  file: { bytes: 2 ** 31, freeBytes: 2 ** 30, maxMb: 4096 },
   ...change,
 });
 
@@ -124,7 +124,7 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     'Queue       deferred 2 (7), held 0 (0), failed 1 (1): messages (recipients)',
     'Last minute accepted 1 message (2 recipients); delivered 3, deferred 4, bounced 5',
     'Free disk   1.0G',
-    'Queue file  2.0G, 1.0G of it free',
+    'Queue file  2.0G, 1.0G of it free; database.max_mb 4096',
     'Reload      1s ago; a restart is needed for data_dir',
     '',
   ]);
@@ -139,6 +139,27 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     [false, { cause: 'pressure', detail: 'disk' }, 7],
   );
   assert.match(formatStatus(host({}), NOW), /^Mail {8}is being counted$/m);
+});
+
+test('of a queue on servers what waits is what was counted there; before that, what a process guesses', () => {
+  const counts = { countedAtMs: 1, oldestMs: null, rows: { ...noStates(), RETRY: 7, PENDING: 2, HELD: 3 } };
+  const counted = { ...counts, messages: noStates(), recipients: noStates() };
+  const shards = [{ name: 's', up: true, error: '' }];
+  const waiting = (change: Partial<RelayStatus>) => mergeStatus([part(change)]).scheduler.waitingRows;
+  assert.deepEqual([{ counts: counted, shards }, { shards }, { counts: counted }].map(waiting), [9, 2, 2]);
+});
+
+test('the files of several processes are added up; what each may have in use is said as the config has it', () => {
+  const { file } = mergeStatus([part(), part()]);
+  const process = { process: 1, pid: 5, accepts: true, state: 'ready' as const, restarts: 0 };
+  const of = { ...process, readySinceMs: 5, connections: 0, rssMb: 1 };
+  const text = formatStatus(host({ file, processes: [of, of] }), NOW);
+  assert.match(text, /^Queue file {2}4\.0G, 2\.0G of it free; database\.max_mb 4096 for each process$/m);
+  const answer = { size_bytes: 2 ** 32, free_bytes: 2 ** 31, max_mb: 4096 };
+  assert.deepEqual(statusAnswer(host({ file })).file, answer);
+  const unlimited = host({ file: { bytes: 1, freeBytes: 0, maxMb: 0 } });
+  assert.match(formatStatus(unlimited, NOW), /; no limit \(database\.max_mb 0\)$/m);
+  assert.equal(statusAnswer(unlimited).file?.max_mb, null);
 });
 
 test('rates are those of the last minute', () => {

@@ -133,7 +133,12 @@ class World {
         held: () => this.rules.length > 0,
         outlook: (site) => this.keys.outlook(site),
       },
-      { maxInFlight: 100, enabled: true, onClaimError: (_destination, error) => assert.fail(String(error)) },
+      {
+        maxInFlight: 100,
+        enabled: true,
+        isShared: false,
+        onClaimError: (_destination, error) => assert.fail(String(error)),
+      },
     );
     this.explain = new RelayExplain({
       current: () => CONFIG,
@@ -162,13 +167,13 @@ class World {
       recipientDomain: DESTINATION,
       provider: SITE,
     };
-    const gates = new MessageGates();
+    const gates = new MessageGates(() => []);
     gates.set(this.gates);
     const nowMs = steadyMs();
     const { source } = egress.choose(egress.decide(routed).value, 'id', () => true);
     const goes =
       source !== null &&
-      gates.take(SITE, job, nowMs) === 0 &&
+      gates.take(SITE, { job, dkimDomains: null }, { name: SOURCE, netblock: '' }, nowMs) === 0 &&
       this.slots.own.takeMessage(nowMs) === 0 &&
       this.slots.total.takeMessage(nowMs) === 0;
     if (goes && this.slots.own.takeConnection(nowMs) !== 0) {

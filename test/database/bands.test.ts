@@ -100,8 +100,8 @@ test('each entry is changed once, and what is told is what was done', async () =
     const before = stored();
     const meant = before.filter(isMeant);
     const slices: number[] = [];
-    const result = await database.operate(action, selection, 9000, ({ destinations }) =>
-      slices.push(destinations.length),
+    const result = await database.operate(action, selection, 9000, ({ changes }) =>
+      slices.push(changes.length),
     );
     const said = JSON.stringify(action);
     assert.deepEqual([result.rows, result.recipients], [meant.length, sumOf(meant)], said);

@@ -25,8 +25,8 @@ test('parts of an action that were done are told although a later one fails', as
       within: null,
     };
   };
-  const operated = operateBySlices(slice, ({ destinations, removed }) =>
-    done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
+  const operated = operateBySlices(slice, ({ changes, removed }) =>
+    done.push(...changes.map(({ destination }) => destination), ...removed.map(({ queueId }) => queueId)),
   );
   await assert.rejects(operated, /disk full/);
   assert.deepEqual(done, ['one.test', 'q1']);

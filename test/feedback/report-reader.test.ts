@@ -261,16 +261,20 @@ test('ARF: abuse, fraud, what is not spam, and types nobody knows', () => {
     'Version: 1',
     `Original-Mail-From: <${token}>`,
     'Original-Rcpt-To: user@example.com',
+    'Source-IP: 192.0.2.7',
   ];
   const abuse = read(...arf(['Feedback-Type: abuse', ...fields]));
   assert.deepEqual(abuse, {
     kind: 'complaint',
     type: 'abuse',
     addresses: ['user@example.com'],
+    sourceAddress: '192.0.2.7',
     original: { messageId: 'm1@shop.test', feedbackId: 'spring:shop:bulk:acme', tokens: [token] },
   });
   const fraud = read(...arf(['feedback-type: FRAUD (phish)']));
   assert.equal(fraud.kind === 'complaint' && fraud.type, 'fraud');
+  const strange = read(...arf(['Feedback-Type: abuse', 'Source-IP: mx.example.com']));
+  assert.equal(strange.kind === 'complaint' && strange.sourceAddress, '');
   assert.equal(read(...arf(['Feedback-Type: not-spam', ...fields])).kind, 'not_spam');
   const odd = read(...arf(['Feedback-Type: "><b>']));
   assert.equal(odd.kind === 'complaint' && odd.type, 'other');

@@ -28,6 +28,7 @@ function settled(
     nextAttempt,
     dsn: { draft: () => [] } as unknown as DsnWriter,
     result: (result) => results.push(result),
+    signers: () => [],
   });
   const attempt = new Attempt({
     queueId: 'q',

@@ -25,6 +25,7 @@ const attributes = fc.record(
     pool: text,
     metadata: fc.constant('{"a":1}'),
     deadlineMs: fc.maxSafeNat(),
+    priorityHint: fc.nat(100),
   } satisfies { [key in keyof Required<Attributes>]: fc.Arbitrary<unknown> },
   { requiredKeys: [] },
 );
@@ -134,6 +135,7 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     groups: fc.array(group, { maxLength: 3 }),
     recipients,
     times: fc.record({ queueMs: count, connectMs: count, transferMs: count }),
+    dkimDomains: fc.array(text, { minLength: 1, maxLength: 3 }),
     tls: fc.record({ version: text, cipher: text, verified: fc.boolean() }),
     dsns: fc.constantFrom<Message[]>([], [dsn], [dsn, dsn]),
     delayNotified: fc.boolean(),

@@ -51,6 +51,7 @@ export async function bullmqNode(
     {
       maxInFlight,
       enabled,
+      isShared: true,
       onClaimError: (_, error) => model.errors.push(error),
       shardIds: model.shardIds,
       reconcileIntervalMs: options.reconcileIntervalMs ?? 60_000,

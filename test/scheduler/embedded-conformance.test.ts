@@ -13,7 +13,7 @@ schedulerConformance({
         claim: async (destination, limit) => model.claim(destination, limit),
         rates: new DestinationRates({ perSecond: () => messagesPerS, now: Date.now, shared: null }),
       },
-      { maxInFlight, enabled, onClaimError: (_, error) => model.errors.push(error) },
+      { maxInFlight, enabled, isShared: false, onClaimError: (_, error) => model.errors.push(error) },
     );
     scheduler.start();
     return { scheduler, close: () => scheduler.close() };

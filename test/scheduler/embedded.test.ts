@@ -12,6 +12,7 @@ function world(
     chunkCount?: number;
     claimRows?: number;
     minClaimRows?: number;
+    isShared?: boolean;
     outlook?: (site: string, nowMs: number) => { messages: number; atMs: number };
   } = {},
 ) {
@@ -74,6 +75,7 @@ function world(
       enabled: options.enabled ?? true,
       claimRows: options.claimRows ?? 200,
       minClaimRows: options.minClaimRows ?? 1,
+      isShared: options.isShared ?? false,
       onClaimError: (_, error) => errors.push(error),
     },
   );
@@ -390,7 +392,7 @@ test('the heap gives pairs back in order of time', () => {
 });
 
 test('due rows that others put there are found and claimed, once', async () => {
-  const w = world();
+  const w = world({ isShared: true });
   w.scheduler.start();
   w.rows.set('one.test', [900, 900]);
   w.scheduler.discover([{ destination: 'one.test', rows: 1, nextDueMs: 900 }]);
@@ -400,6 +402,12 @@ test('due rows that others put there are found and claimed, once', async () => {
   await w.settle();
   assert.equal(w.delivered.length, 2, 'what is gone is not there');
   assert.equal(w.scheduler.stats().waitingRows, 0);
+});
+
+test('rows that others put there and an operator took away leave no destination behind', () => {
+  const w = world({ isShared: true });
+  w.scheduler.changed([{ destination: 'one.test', rows: -2 }]);
+  assert.deepEqual([w.scheduler.stats().destinations, w.scheduler.stats().waitingRows], [0, 0]);
 });
 
 test('a claim that would bring few rows waits for more room', async () => {

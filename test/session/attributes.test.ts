@@ -53,6 +53,7 @@ test('fields of a user become attributes, and are taken out', () => {
     'X-ProtoRelay-Metadata: {"order": 7,',
     '\t"who":"\u00e4\u20ac"}',
     'X-ProtoRelay-Deadline: 12h',
+    'X-ProtoRelay-Priority-Hint: 80',
     'X-ProtoRelayed: stays',
   ]);
   assert.deepEqual(attributes, {
@@ -62,6 +63,7 @@ test('fields of a user become attributes, and are taken out', () => {
     pool: 'warm',
     metadata: '{"order":7,"who":"\u00e4\u20ac"}',
     deadlineMs: NOW + 43_200_000,
+    priorityHint: 80,
   });
   assert.equal(content, `X-Other: stays\r\nX-ProtoRelayed: stays\r\n${HEADER}`);
 });

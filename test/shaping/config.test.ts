@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
+import { sourceWarmUps } from '../../src/config/warmup-schema.ts';
 import { RateControl } from '../../src/shaping/adaptive/rate-control.ts';
 import { settingsOf } from '../../src/shaping/adaptive/settings.ts';
 import { checkShapingConfig } from '../../src/shaping/check-config.ts';
@@ -56,6 +57,14 @@ test('the controller goes by adaptive.* at each moment', () => {
   assert.equal(control.perS, 5);
 });
 
+test('the name of a rule may have blanks within, and nothing that ends a word or line of the log', () => {
+  const named = (name: string): boolean =>
+    configSchema.safeParse({ rules: [{ name, threshold: { count: 1 }, action: 'alert' }] }).success;
+  for (const name of ['gmail content block', 'a', 'A_1.b-c', 'x'.repeat(64)]) assert.ok(named(name), name);
+  for (const name of ['', ' a', 'a ', 'a\nb', 'a\tb', 'a=b', 'a"b', 'x'.repeat(65)])
+    assert.ok(!named(name), name);
+});
+
 test('a plan has its part for each process, and its gates', () => {
   const { warmup } = configSchema.parse({
     warmup: [
@@ -73,7 +82,7 @@ test('a plan has its part for each process, and its gates', () => {
       },
     ],
   });
-  const [first, second] = plansOf(warmup, 4);
+  const [first, second] = plansOf(sourceWarmUps({ warmup, egress: { pools: [] } }), 4);
   assert.deepEqual([first?.provider, second?.provider], ['google', '*']);
   assert.deepEqual(first?.messagesPerDay, [1, 25]);
   assert.equal(first?.startDate, '2027-01-04');
@@ -120,4 +129,47 @@ test('what makes no sense is refused with its key', () => {
     'rules.0.match.code: "9xx" is no code: write "421", "45x" or "5xx"',
     'rules.1.name: "r" is the name of rule 1 too',
   ]);
+  const byName = (match: Record<string, unknown>): string[] => wrong({ rules: [{ ...rule, match }] });
+  assert.deepEqual(byName({ providers: ['google', 'goo*', 'mx:mx.a.test', 'gogle'] }), [
+    'rules.0.match.providers: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  const routing = (provider: string | string[]): string[] =>
+    wrong({ egress: { routing: [{ match: { provider }, hold: true, name: 'h' }] } });
+  assert.deepEqual(routing('gogle'), [
+    'egress.routing.0.match.provider: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  assert.deepEqual(routing(['goo*', 'mx:mx.a.test', 'gogle']), [
+    'egress.routing.0.match.provider: there is no provider "gogle" (did you mean "google"?)',
+  ]);
+  assert.deepEqual(byName({ classes: ['unknown', 'content_spm'] }), [
+    'rules.0.match.classes: there is no class "content_spm" (did you mean "content_spam"?)',
+  ]);
+  assert.deepEqual(byName({ classes: ['rate_limit'], scope: ['recipient', 'everybody'] }), [
+    'rules.0.match.scope: there is no scope "everybody"',
+  ]);
+});
+
+test('a plan of a pool is shared out among its members by their weight', () => {
+  const { warmup } = configSchema.parse({
+    warmup: [{ pool: 'new', plan_messages_per_day: [100, 4], gates: { min_deliveries: 300 } }],
+  });
+  const pools = [
+    {
+      name: 'new',
+      members: [
+        { source: 'a1', weight: 3 },
+        { source: 'a2', weight: 1 },
+      ],
+    },
+  ];
+  const plans = plansOf(sourceWarmUps({ warmup, egress: { pools } }), 1);
+  assert.deepEqual(
+    plans.map(({ source, messagesPerDay, gates }) => [source, messagesPerDay, gates.minDeliveries]),
+    [
+      ['a1', [75, 3], 225],
+      ['a2', [25, 1], 75],
+    ],
+  );
+  const total = plans.reduce((sum, one) => sum + (one.messagesPerDay[0] as number), 0);
+  assert.ok(total <= 100);
 });

@@ -167,7 +167,7 @@ export class Life {
         now,
         setTimer: (atMs, fire) => this.#later(atMs - world.nowMs, fire),
       },
-      { maxInFlight: 20, enabled: true, onClaimError: () => {} },
+      { maxInFlight: 20, enabled: true, isShared: false, onClaimError: () => {} },
     );
     const ports = {
       plan: (entry: Entry) => planMessage(entry, routes, this.scheduler),

@@ -22,6 +22,7 @@ function setUp(accepts = true) {
     timing: () => ({ restartDelayMs: 100, maxRestartDelayMs: 1000, hangTimeoutMs: 20_000 }),
     now: clock.now,
     setTimer: clock.setTimer,
+    learned: () => {},
     changed: () => void states.push(child.state),
     ended: () => void ended++,
   });

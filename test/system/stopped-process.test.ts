@@ -12,7 +12,7 @@ import { connect as tlsConnect } from 'node:tls';
 import { LOCALHOST } from '../native/tls-rig.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
-import { until } from '../support/wait.ts';
+import { eventually, until } from '../support/wait.ts';
 
 const TIMEOUT_MS = 800;
 /** Of clients: their dialogs must come as far as wanted within it, on a busy machine too. */
@@ -39,6 +39,23 @@ async function whileStopped(relay: RelayFixture, timeoutMs: number, happens: () 
   await pass(timeoutMs + MORE_MS);
   if (--pausing === 0) relay.signal('SIGCONT');
 }
+
+test('what a relay that stands still is told to do it does when it goes on, and the operator is told so', async (t) => {
+  const relay = await RelayFixture.start({ delivery: { enabled: false } });
+  t.after(() => relay.destroy());
+  relay.signal('SIGSTOP');
+  await until(() => isStopped(relay.pid), 'the process stands still');
+  const { code, stderr } = await relay.command('suspend', '--destination', 'a.test');
+  relay.signal('SIGCONT');
+  assert.equal(code, 75, stderr);
+  assert.match(
+    stderr,
+    /does not answer .*should it go on, it does what it was told: see protorelay suspensions/,
+  );
+  await eventually(async () => {
+    assert.match((await relay.command('suspensions')).stdout, /destination a\.test/);
+  });
+});
 
 test('clients that spoke while the relay stood still were in time; one that was silent was not', async (t) => {
   const relay = new RelayFixture({

@@ -1,6 +1,6 @@
 /** The suppression list of a relay of two processes: `protorelay suppression`, and what becomes of mail. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fate, isFinal } from '../support/fates.ts';
@@ -216,6 +216,14 @@ test('the list outlives a restart, the filter with it; without that file the lis
   assert.equal(exported.split('\r\n').length, 3002);
   assert.match(exported, /^address,tenant,scope,reason,source,detail,created_at,ends_at\r\n/);
   assert.match(exported, /u1@many\.test,,all,unsubscribe,import,"said ""no""",20/);
+  const choice = ['--reason', 'unsubscribe'];
+  const { suppressions } = JSON.parse(await command('export', ...choice, '--json'));
+  assert.equal(suppressions.length, 3000);
+  const file = join(relay.dir, 'exported.csv');
+  const written = JSON.parse(await command('export', file, ...choice, '--json'));
+  assert.deepEqual(written, { file, entries: 3000 });
+  assert.equal(readFileSync(file, 'utf8'), exported);
+  assert.equal(await command('export', file, ...choice), '3000 entries\n');
   await relay.start();
   await deposit(['stopped@five.test', 'u7@many.test', 'free@five.test']);
   await fate(relay.events, 'stopped@five.test', 'suppressed');

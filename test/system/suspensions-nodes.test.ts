@@ -65,11 +65,17 @@ test('a rule of one node holds on the other, over restarts and while a server is
   await deposit(b, ...held.slice(6), 'free@else.test');
   await fate(b.events, 'free@else.test', 'delivered');
 
+  const { scheduler } = await a.queueJson<{ scheduler: { waiting_entries: number } }>('stats');
+  assert.equal(scheduler.waiting_entries, held.length, 'also what the other node took in');
+
   // The server goes away: a further rule is told to the other one, and this one hears of it later.
   await s1.server.kill();
-  const told = await a.command('suspend', '--sender', '*@client.test', '--domain', 'else.test');
+  const told = await a.command('suspend', '--sender', '*@client.test', '--domain', 'else.test', '--json');
   assert.equal(told.code, 75, told.stderr);
   assert.match(told.stderr, /not told yet: shard s1/);
+  assert.deepEqual(JSON.parse(told.stdout).not_told, ['shard s1']);
+  const resumed = await a.command('resume', 'none', '--json');
+  assert.deepEqual(JSON.parse(resumed.stdout), { resumed: [], unknown: ['none'], not_told: [] });
   await b.kill();
   await b.start();
   assert.match(await command(b, 'suspensions'), /destination own\.test.*\n.*domain else\.test and sender/);

@@ -8,6 +8,7 @@ import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
@@ -97,6 +98,14 @@ test('of an entry at the smarthost only the recipients that a rule means wait, w
   assert.equal(delivered('one@mx.slow.test'), false);
   await deposit('alone@mx.slow.test');
   assert.equal((await fate(relay.events, 'alone@mx.slow.test', 'deferred')).attempt, 0);
+  for (let flushes = 1; flushes <= 3; flushes++) {
+    await relay.queue('flush', '--all');
+    await eventually(async () => {
+      const { scheduler } = await relay.queueJson<{ scheduler: { waiting_entries: number } }>('stats');
+      assert.equal(scheduler.waiting_entries, 2, `after ${flushes} flushes`);
+      assert.equal((await relay.queueEntries('--state', 'deferred')).length, 2);
+    });
+  }
   await command('resume', '--domain', '*.SLOW.test');
   await oneFateEach(
     [relay],

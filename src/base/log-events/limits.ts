@@ -29,6 +29,13 @@ export const LIMIT_EVENTS = {
     'ends_at',
     'reply',
   ),
+  'rule.webhook_failed': event(
+    'warn',
+    'A web address could not be told that a rule acted; it is not tried any more.',
+    'The event files have what it would have been told (`limit_changed`).',
+    'peer_host',
+    'error',
+  ),
   'limits.not_kept': event(
     'warn',
     'What was learned, or sent by a warm-up, cannot be read or written; a warm-up sends nothing meanwhile.',

@@ -108,7 +108,8 @@ export class Claimer {
         jobs.length + missing.length > 0
           ? this.#write(request, owner, jobs, missing)
           : this.#nextDueMs(destination);
-      return { jobs, nextDueMs, short };
+      const asideRows = missing.filter(({ temporary }) => !temporary).length;
+      return { jobs, nextDueMs, short, asideRows };
     } catch (error) {
       for (const job of jobs) this.#arena.release(job.content);
       throw error;

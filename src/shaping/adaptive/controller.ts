@@ -6,6 +6,7 @@
 import { LRUCache } from 'lru-cache';
 import { ConnectionControl } from './connection-control.ts';
 import { keyOf, keyText, type LimitKey } from './keys.ts';
+import type { KeyNews } from './news.ts';
 import { type Phase, RateControl, type RateRecord } from './rate-control.ts';
 import type { AdaptiveSettings } from './settings.ts';
 import { Tally } from './tally.ts';
@@ -45,6 +46,10 @@ export interface ControllerPorts {
   changed(change: LimitChange): void;
   /** What is to hold from now on. Growth is told here only, until it is worth more. */
   limit(key: LimitKey, limit: LearnedLimit): void;
+  /** Tells the processes that share what is learned. */
+  news?(news: KeyNews): void;
+  /** The time of day at a time that it is told; default: the same. */
+  timeOfDay?(nowMs: number): number;
 }
 
 export type RateClass = 'rate_limit' | 'connection_limit' | 'reputation_block' | 'dnsbl_block';
@@ -57,10 +62,12 @@ export interface Refusal {
   sentMs: number;
   /** Connections to the site from this source. */
   openConnections: number;
-  /** The key that is wider, where this one has counted nothing yet. */
-  within?: LimitKey;
+  /** Keys of sources whose mail it is part of, or all of: what they count, where this one has counted nothing yet. */
+  within?: readonly LimitKey[];
 }
 
+/** Where a part in use is a rate in use, growth is told the others so often. */
+const SHARED_EVERY_MS = 5000;
 /** Growth is told when the rate is this many times what was told last. */
 const TOLD_GROWTH = 1.5;
 const NO_LIMIT: LearnedLimit = {
@@ -79,6 +86,8 @@ interface Entry {
   told: LearnedLimit;
   reply: string;
   refusals: number;
+  /** When the others were told last. */
+  sharedMs: number;
 }
 
 /** As it is kept over a restart; times are those of the wall clock. */
@@ -136,8 +145,14 @@ export class AdaptiveController {
     if (entry === undefined) return;
     if (entry.rate === null) {
       if (accepted > 0) entry.accepted.add(accepted, nowMs);
-    } else if (entry.rate.answered(messages, accepted, sentMs, nowMs)) this.#tell(entry, 'probe_accepted');
-    if (accepted > 0 && entry.connections?.succeeded(ceiling, nowMs) === true) this.#tell(entry, 'growth');
+    } else if (entry.rate.answered(messages, accepted, sentMs, nowMs)) {
+      this.#tell(entry, 'probe_accepted');
+      this.#share(entry, nowMs);
+    }
+    if (accepted > 0 && entry.connections?.succeeded(ceiling, nowMs) === true) {
+      this.#tell(entry, 'growth');
+      this.#share(entry, nowMs);
+    }
   }
 
   refused(key: LimitKey, refusal: Refusal, nowMs: number): void {
@@ -146,25 +161,93 @@ export class AdaptiveController {
     entry.refusals++;
     entry.reply = refusal.reply;
     this.#keep(text, entry);
-    if (this.#apply(entry, refusal, nowMs)) this.#tell(entry, refusal.class);
+    if (!this.#apply(entry, refusal, nowMs)) return;
+    this.#tell(entry, refusal.class);
+    this.#share(entry, nowMs);
   }
 
   #apply(entry: Entry, refusal: Refusal, nowMs: number): boolean {
     const { class: kind, sentMs, openConnections, within } = refusal;
     if (kind === 'connection_limit') {
       entry.connections ??= new ConnectionControl();
-      return entry.connections.refused(sentMs, openConnections, nowMs);
+      const { me } = this.#settings.sharing;
+      return entry.connections.refused(sentMs, openConnections, nowMs, this.#timeOfDay(nowMs), me);
     }
     entry.rate ??= this.#control(entry, nowMs);
-    if (kind !== 'rate_limit') return entry.rate.blocked(sentMs, nowMs);
-    const wider = within === undefined ? undefined : this.#entries.peek(keyText(within));
-    return entry.rate.refused(sentMs, nowMs, wider?.accepted.perS(nowMs));
+    const timeOfDayMs = this.#timeOfDay(nowMs);
+    if (kind !== 'rate_limit') return entry.rate.blocked(sentMs, nowMs, timeOfDayMs);
+    return entry.rate.refused(sentMs, nowMs, this.#acceptedOf(within ?? [], nowMs), timeOfDayMs);
+  }
+
+  #timeOfDay(nowMs: number): number {
+    return this.#ports.timeOfDay?.(nowMs) ?? nowMs;
+  }
+
+  #share(entry: Entry, nowMs: number): void {
+    const { news } = this.#ports;
+    if (news === undefined) return;
+    entry.sharedMs = nowMs;
+    news(newsOf(entry, nowMs));
+  }
+
+  /** What another process found out. @param of what this one counts of the key. */
+  hear(news: KeyNews, of: { within: readonly LimitKey[]; open: number }, nowMs: number): void {
+    const key = keyOf(news.key);
+    if (key === null || (news.rate === null && news.connections === null)) return;
+    const entry = this.#entry(news.key, key, nowMs);
+    const { rate, connections } = news;
+    let isTold = false;
+    if (rate !== null) {
+      entry.rate ??= this.#control(entry, nowMs);
+      isTold = entry.rate.hear(rate, nowMs, this.#acceptedOf(of.within, nowMs)) === 'told';
+    }
+    if (connections !== null) {
+      entry.connections ??= new ConnectionControl();
+      isTold =
+        entry.connections.hear(connections, this.#settings.sharing.me, of.open, nowMs) === 'told' || isTold;
+    }
+    entry.reply = news.reply;
+    entry.told = limitOf(entry);
+    this.#keep(news.key, entry);
+    this.#ports.limit(key, entry.told);
+    if (isTold) this.#share(entry, nowMs);
+  }
+
+  /** A message of a key went out, maybe a probe: others are not to send one too. */
+  sent(key: LimitKey, nowMs: number): void {
+    const entry = this.#limited.get(keyText(key));
+    if (entry?.rate?.asks(nowMs) === true) this.#share(entry, nowMs);
+  }
+
+  /** Others are not heard any more: what one of them was to probe, this one does. */
+  alone(nowMs: number): void {
+    for (const entry of this.#limited.values()) {
+      entry.rate?.alone();
+      this.#ports.limit(entry.key, limitOf(entry));
+    }
+    this.tick(nowMs);
+  }
+
+  /** Tells the others all there is. */
+  shareAll(nowMs: number): void {
+    for (const entry of this.#limited.values()) this.#share(entry, nowMs);
+  }
+
+  /** Messages per second, of all these keys; NaN: nothing is known of any. */
+  #acceptedOf(keys: readonly LimitKey[], nowMs: number): number {
+    const known = keys
+      .map((key) => this.#entries.peek(keyText(key))?.accepted.perS(nowMs) ?? Number.NaN)
+      .filter((perS) => !Number.isNaN(perS));
+    return known.length === 0 ? Number.NaN : known.reduce((sum, perS) => sum + perS, 0);
   }
 
   /** Lets limits grow that are in use, and forgets those that hold nothing back any more. */
   tick(nowMs: number): void {
     for (const [text, entry] of this.#limited) {
       entry.rate?.tick(nowMs);
+      const { isLeased } = this.#settings.sharing;
+      if (isLeased && entry.rate?.phase === 'climbing' && nowMs - entry.sharedMs >= SHARED_EVERY_MS)
+        this.#share(entry, nowMs);
       const now = limitOf(entry);
       if (grewMuch(entry.told, now)) this.#tell(entry, 'growth');
       else this.#ports.limit(entry.key, now);
@@ -254,6 +337,7 @@ export class AdaptiveController {
       told: NO_LIMIT,
       reply: '',
       refusals: 0,
+      sharedMs: Number.NEGATIVE_INFINITY,
     };
     this.#entries.set(text, entry);
     const { startPerS, ceilingPerS } = this.#settings.bounds(key.site);
@@ -278,7 +362,8 @@ export class AdaptiveController {
   }
 
   #control({ key, accepted }: Entry, nowMs: number): RateControl {
-    return new RateControl(this.#settings, () => this.#settings.bounds(key.site), nowMs, accepted);
+    const part = (): number => this.#settings.sharing.part(key);
+    return new RateControl(this.#settings, () => this.#settings.bounds(key.site), nowMs, accepted, part);
   }
 
   #tell(entry: Entry, cause: ChangeCause, now = limitOf(entry)): void {
@@ -289,6 +374,13 @@ export class AdaptiveController {
     this.#ports.changed({ key, before, now, cause, reply, refusals });
   }
 }
+
+const newsOf = ({ key, rate, connections, reply }: Entry, nowMs: number): KeyNews => ({
+  key: keyText(key),
+  rate: rate?.news(nowMs) ?? null,
+  connections: connections?.news() ?? null,
+  reply,
+});
 
 const grewMuch = (told: LearnedLimit, now: LearnedLimit): boolean =>
   !now.probing &&

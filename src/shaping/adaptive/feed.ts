@@ -5,15 +5,18 @@
 import type { AttemptResult } from '../../mail/job.ts';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { Verdict } from '../../mail/verdict.ts';
-import { domainIn } from '../message-gates.ts';
 import type { AdaptiveController, RateClass } from './controller.ts';
 import type { LimitKey } from './keys.ts';
+import { keyOfRefusal, narrowKeys } from './scopes.ts';
 
 export interface FeedPorts {
   /** Steady time. */
   now(): number;
   /** Connections that are open, and how many may be at most. */
   connections(key: LimitKey): { open: number; most: number };
+  /** The block of addresses that a source is in, '' where that is not known, and the sources in a block. */
+  netblockOf(source: string): string;
+  sourcesIn(netblock: string): readonly string[];
 }
 
 const RATE_CLASSES: Readonly<Record<string, RateClass>> = {
@@ -99,7 +102,7 @@ export class AdaptiveFeed {
       gathered.sentMs = Math.max(gathered.sentMs, sentMs);
     }
     if (this.#controller.hasNarrow)
-      for (const key of narrowKeys(result, site))
+      for (const key of narrowKeys(result, this.#ports.netblockOf(source), site))
         this.#controller.answered(key, 1, isAccepted ? 1 : 0, sentMs, Number.POSITIVE_INFINITY, nowMs);
   }
 
@@ -117,18 +120,17 @@ export class AdaptiveFeed {
 
   #refused(refused: Refused, result: AttemptResult, source: LimitKey, sentMs: number, nowMs: number): void {
     const { class: kind, verdict, reply } = refused;
-    const key = keyOfScope(verdict.scope, kind, result, source);
+    const enhanced = reply.enhanced === '' ? '' : ` ${reply.enhanced}`;
+    const text = `${reply.code}${enhanced} ${reply.text.replaceAll('\n', ' ')}`.slice(0, MAX_REPLY);
+    const netblock = this.#ports.netblockOf(source.value);
+    const key = keyOfRefusal(verdict, kind, result, source, netblock, reply.text);
     if (key === null) return;
     // What was gathered came before, and is what the first cut goes by.
     this.#flush(nowMs);
-    const enhanced = reply.enhanced === '' ? '' : ` ${reply.enhanced}`;
-    const text = `${reply.code}${enhanced} ${reply.text.replaceAll('\n', ' ')}`.slice(0, MAX_REPLY);
     const openConnections = kind === 'connection_limit' ? this.#ports.connections(source).open : 0;
-    this.#controller.refused(
-      key,
-      { class: kind, reply: text, sentMs, openConnections, within: source },
-      nowMs,
-    );
+    const sources = key.scope === 'netblock' ? this.#ports.sourcesIn(key.value) : [source.value];
+    const within = sources.map((value): LimitKey => ({ ...source, value }));
+    this.#controller.refused(key, { class: kind, reply: text, sentMs, openConnections, within }, nowMs);
   }
 }
 
@@ -136,27 +138,4 @@ function refusedBy(outcome: Exclude<Outcome, { kind: 'delivered' }>, reply: Peer
   const { verdict } = outcome;
   const kind = verdict === undefined ? undefined : RATE_CLASSES[verdict.class];
   return kind === undefined ? null : { class: kind, verdict: verdict as Verdict, reply };
-}
-
-/** What a refusal slows; null: nothing but the message itself, or its recipient, which waits anyway. */
-function keyOfScope(
-  scope: Verdict['scope'],
-  kind: RateClass,
-  result: AttemptResult,
-  source: LimitKey,
-): LimitKey | null {
-  // Connections are the source's, whatever else the reply names.
-  if (kind === 'connection_limit') return source;
-  if (scope === 'recipient' || scope === 'message') return null;
-  if (scope === 'return_path_domain' || scope === 'sender_domain') {
-    const value = domainIn(result.reversePath);
-    return value === '' ? source : { scope: 'return_path_domain', value, site: source.site };
-  }
-  return source;
-}
-
-/** Keys beside the source that this mail falls under. */
-function narrowKeys({ reversePath }: AttemptResult, site: string): LimitKey[] {
-  const value = domainIn(reversePath);
-  return value === '' ? [] : [{ scope: 'return_path_domain', value, site }];
 }

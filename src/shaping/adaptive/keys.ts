@@ -1,14 +1,13 @@
 /** What a learned limit is kept for: a value of a scope, at one site. */
 
-/** What of our mail a peer can count. Where its value is not known, the source answers for it. */
+/** What of our mail is slowed. Where the value that a reply is about is not known, the source answers for it (scopes.ts). */
 export const LIMIT_SCOPES = [
   'source',
   'netblock',
   'dkim_domain',
   'return_path_domain',
-  'url_domain',
   'tenant',
-  'recipient',
+  'campaign',
 ] as const;
 
 export type LimitScope = (typeof LIMIT_SCOPES)[number];

@@ -1,21 +1,11 @@
 /** What was learned, over a restart: a file in the data folder (../kept-lines.ts). What cannot be read is learned anew. */
 import { readRecordLines } from '../../base/record-lines.ts';
 import type { LearnedRecord } from './controller.ts';
-import type { RateRecord } from './rate-control.ts';
+import { isRateRecord } from './rate-record.ts';
 
 export const LEARNED_FILE = 'adaptive.jsonl';
 
 const MAX_FILE_BYTES = 268_435_456;
-const PHASES: readonly unknown[] = ['free', 'doubling', 'probing', 'blocked', 'climbing'];
-const NUMBERS = [
-  'per_s',
-  'plateau_ms',
-  'grown_ms',
-  'first_refusal_ms',
-  'wait_ms',
-  'probe_ms',
-  'block_ms',
-] as const;
 
 /** @returns what was learned, and how many lines are no records. */
 export const readLearned = (path: string): { records: LearnedRecord[]; bad: number } =>
@@ -31,13 +21,12 @@ function recordIn(line: string): LearnedRecord | null {
   if (typeof value !== 'object' || value === null) return null;
   const { key, rate, connections, reply } = value as Partial<LearnedRecord>;
   if (typeof key !== 'string' || typeof reply !== 'string') return null;
-  if (rate !== null && !isRate(rate)) return null;
+  if (rate !== null && !isRateRecord(rate)) return null;
   if (connections !== null && !(typeof connections === 'number' && connections >= 1)) return null;
-  return { key, rate, connections, reply };
+  return {
+    key,
+    rate: rate === null ? null : { ...rate, epoch: Number(rate.epoch) || 0 },
+    connections,
+    reply,
+  };
 }
-
-const isRate = (rate: unknown): rate is RateRecord =>
-  typeof rate === 'object' &&
-  rate !== null &&
-  PHASES.includes((rate as RateRecord).phase) &&
-  NUMBERS.every((name) => Number.isFinite((rate as RateRecord)[name]));

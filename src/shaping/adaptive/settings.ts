@@ -1,5 +1,6 @@
 /** What an operator can say of the adaptive control, as the controller reads it. */
 import type { AdaptiveConfig } from '../../config/adaptive-schema.ts';
+import type { LimitKey } from './keys.ts';
 
 export interface Bounds {
   /** No cut goes below; it is kept to even where the peer allows less. */
@@ -22,7 +23,21 @@ export interface AdaptiveSettings {
   /** Keys remembered; the one that was used least lately is forgotten. */
   maxKeys: number;
   bounds(site: string): Bounds;
+  /** What of the limits this process has, where it shares them with others. */
+  sharing: Sharing;
 }
+
+/** How a process shares what is learned with others: each may send its part of a rate, which is one for all of them. */
+export interface Sharing {
+  /** Name of this process, unlike all others there ever were. */
+  me: string;
+  /** Its part of the rate of a key, 0 … 1. */
+  part(key: LimitKey): number;
+  /** The parts go to where they are used, so that a part in use is a rate in use. */
+  isLeased: boolean;
+}
+
+export const ALONE: Sharing = { me: '', part: () => 1, isLeased: false };
 
 export const FREE: Bounds = {
   floorPerS: 0,
@@ -39,10 +54,11 @@ export const DEFAULTS: AdaptiveSettings = {
   maxProbeMs: 300_000,
   maxKeys: 100_000,
   bounds: () => FREE,
+  sharing: ALONE,
 };
 
 /** The settings as the config has them at each moment. */
-export function settingsOf(current: () => AdaptiveConfig): AdaptiveSettings {
+export function settingsOf(current: () => AdaptiveConfig, sharing = ALONE): AdaptiveSettings {
   return {
     get betaRatio() {
       return current().beta_ratio;
@@ -63,6 +79,7 @@ export function settingsOf(current: () => AdaptiveConfig): AdaptiveSettings {
       return current().max_probe_ms;
     },
     maxKeys: current().max_keys,
+    sharing,
     bounds: (site) => boundsOf(current().providers[site] ?? current().providers['*']),
   };
 }

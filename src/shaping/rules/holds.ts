@@ -16,6 +16,8 @@ export interface Hold {
   messagesPerS: number;
   /** The pool by which its mail leaves; then it is not held back. */
   pool?: string;
+  /** Why its mail fails; then it is not held back. */
+  bounces?: string;
   /** Time of day. */
   untilMs: number;
 }
@@ -52,7 +54,7 @@ export class Holds {
   ofSource(source: string, site: string): { messagesPerS: number; closedUntilMs: number } {
     let [messagesPerS, closedUntilMs] = [Number.POSITIVE_INFINITY, 0];
     for (const hold of this.#holds.values()) {
-      if (hold.site !== site || hold.pool !== undefined) continue;
+      if (hold.site !== site || hold.pool !== undefined || hold.bounces !== undefined) continue;
       if (hold.target !== 'provider' && !(hold.target === 'source' && hold.value === source)) continue;
       if (hold.messagesPerS > 0) messagesPerS = Math.min(messagesPerS, hold.messagesPerS);
       else closedUntilMs = Math.max(closedUntilMs, hold.untilMs);
@@ -77,7 +79,7 @@ const TARGETS: readonly unknown[] = ['source', 'provider', 'tenant', 'campaign',
 
 function isHold(value: unknown): value is Hold {
   if (typeof value !== 'object' || value === null) return false;
-  const { rule, target, value: of, site, messagesPerS, pool, untilMs } = value as Partial<Hold>;
-  const texts = [rule, of, site, pool ?? ''].every((text) => typeof text === 'string');
+  const { rule, target, value: of, site, messagesPerS, pool, bounces, untilMs } = value as Partial<Hold>;
+  const texts = [rule, of, site, pool ?? '', bounces ?? ''].every((text) => typeof text === 'string');
   return texts && TARGETS.includes(target) && Number(messagesPerS) >= 0 && Number.isFinite(untilMs);
 }

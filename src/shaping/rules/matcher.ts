@@ -2,6 +2,8 @@
 import { RE2JS, RE2JSException } from 're2js';
 import { globOf } from '../../base/glob.ts';
 import type { DeliveryRule } from '../../config/delivery-rules-schema.ts';
+import { nearest } from '../../config/shape.ts';
+import { CLASSES, SCOPES } from '../../mail/verdict.ts';
 
 /** What a peer said of messages. */
 export interface Fact {
@@ -31,12 +33,17 @@ export interface Matcher {
   matches: Test;
 }
 
+/** A rule may count the replies that no rule of config/replies.json knows. */
+const COUNTED_CLASSES = [...CLASSES, 'unknown'];
+
 const CODE = /^[245](?:\d[\dx]|xx)$/;
 
 /** @returns what is wrong with the rule, with the key below `match`. */
 export function matcherOf({ match }: DeliveryRule): Matcher | [string, string] {
   const wrongCode = match.code?.find((code) => !CODE.test(code));
   if (wrongCode !== undefined) return ['code', `"${wrongCode}" is no code: write "421", "45x" or "5xx"`];
+  const wrongWord = strangeIn(match);
+  if (wrongWord !== null) return wrongWord;
   const reply = match.reply === undefined ? null : compiled(match.reply);
   if (typeof reply === 'string') return ['reply', reply];
   const concerns = all([
@@ -54,6 +61,23 @@ export function matcherOf({ match }: DeliveryRule): Matcher | [string, string] {
     reply === null ? undefined : (fact) => reply.matcher(fact.reply).find(),
   ]);
   return { concerns, matches };
+}
+
+/** A class or scope that no reply has: a rule by it would never act. */
+function strangeIn({ classes, scope }: DeliveryRule['match']): [string, string] | null {
+  return strange('classes', 'class', classes, COUNTED_CLASSES) ?? strange('scope', 'scope', scope, SCOPES);
+}
+
+function strange(
+  key: string,
+  what: string,
+  names: readonly string[] | undefined,
+  known: readonly string[],
+): [string, string] | null {
+  const name = names?.find((one) => !known.includes(one));
+  if (name === undefined) return null;
+  const near = nearest(name, known);
+  return [key, `there is no ${what} "${name}"${near === null ? '' : ` (did you mean "${near}"?)`}`];
 }
 
 function compiled(pattern: string): RE2JS | string {

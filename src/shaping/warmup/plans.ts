@@ -1,10 +1,10 @@
 /** Plans of warm-ups as the config has them. */
-import type { WarmUpConfig } from '../../config/warmup-schema.ts';
+import type { SourceWarmUp } from '../../config/warmup-schema.ts';
 import { SendingDays } from './sending-days.ts';
 import type { WarmUpPlan } from './warm-up.ts';
 
 /** @param processes each has its part of every day. */
-export function plansOf(config: readonly WarmUpConfig[], processes: number): WarmUpPlan[] {
+export function plansOf(config: readonly SourceWarmUp[], processes: number): WarmUpPlan[] {
   return config.flatMap(
     ({ source, providers, plan_messages_per_day, start_date, time_zone, window, gates }) => {
       const days = new SendingDays(time_zone, window);
@@ -16,6 +16,7 @@ export function plansOf(config: readonly WarmUpConfig[], processes: number): War
         ),
         startDate: start_date,
         days,
+        sharers: processes,
         gates: {
           minDeliveries: Math.max(1, Math.floor(gates.min_deliveries / processes)),
           maxBounceRatio: gates.max_bounce_ratio,

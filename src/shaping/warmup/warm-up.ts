@@ -14,6 +14,8 @@ export interface WarmUpPlan {
   /** '' or the first day: nothing is sent before. */
   startDate: string;
   days: SendingDays;
+  /** Processes that have a part of it each; complaints are told to all of them. */
+  sharers: number;
   gates: {
     minDeliveries: number;
     maxBounceRatio: number;
@@ -66,6 +68,8 @@ export interface WarmUpLimit {
   messagesPerS: number;
   /** 0: it is open. */
   closedUntilMs: number;
+  /** The first half of the window: who wants mail more goes first in it. */
+  turns?: { fromMs: number; toMs: number };
 }
 
 export type WarmUpStep = 'advance' | 'repeat' | 'too_few' | 'back' | 'silent';
@@ -80,6 +84,8 @@ const SILENT_DAYS = 30;
 const AFTER_SILENCE = 0.25;
 /** Mail that comes late in the day goes at most so many times as fast as the plan spread over the whole window. */
 const CATCH_UP = 2;
+/** In this part of the window mail waits for its turn: what is left is enough for the whole plan at that pace. */
+const TURNS_PART = 0.5;
 
 export class WarmUp {
   readonly plan: WarmUpPlan;
@@ -134,7 +140,8 @@ export class WarmUp {
     if (now.day === day && sent >= planned)
       return { state, messagesPerS: even, closedUntilMs: days.at(now.toMs).fromMs };
     const left = (planned - (now.day === day ? sent : 0)) / Math.max(1, now.toMs - nowMs);
-    return { state, messagesPerS: Math.min(left * 1000, even * CATCH_UP), closedUntilMs: 0 };
+    const turns = { fromMs: now.fromMs, toMs: now.fromMs + windowMs * TURNS_PART };
+    return { state, messagesPerS: Math.min(left * 1000, even * CATCH_UP), closedUntilMs: 0, turns };
   }
 
   /** Counts messages that are about to be sent. @returns how many may be. */
@@ -200,7 +207,9 @@ export class WarmUp {
     // With fewer than that, what would be too much even if all that is missing went well is too much.
     const of = Math.max(answered, minDeliveries);
     const isKnown = answered >= minDeliveries;
-    const { bounced, complained, deferred } = record;
+    const { bounced, deferred } = record;
+    // Whoever hears of a complaint tells all: each has its part of the messages, and all complaints.
+    const complained = record.complained / this.plan.sharers;
     if (bounced > BACK_BOUNCE_RATIO * of || complained > BACK_COMPLAINT_RATIO * of) {
       record.step = Math.max(0, record.step - 1);
       this.#forget();

@@ -100,10 +100,21 @@ describe('the controller', () => {
     controller.answered(GOOGLE, 100, 100, 0, 20, 0);
     controller.answered(GOOGLE, 100, 100, 0, 20, 10_000);
     controller.answered(dkim, 100, 100, 0, 20, 10_000);
-    controller.refused(dkim, refusal({ within: GOOGLE }), 10_000);
+    controller.refused(dkim, refusal({ within: [GOOGLE] }), 10_000);
     assert.equal(controller.limitOf(GOOGLE).messagesPerS, Number.POSITIVE_INFINITY);
     controller.answered(dkim, 1, 1, 11_000, 20, 11_000);
     assert.equal(controller.limitOf(dkim).messagesPerS, 0.7 * 20 * 0.85);
+  });
+
+  test('a key of several sources is slowed from what was taken of all of them', () => {
+    const { controller } = setUp();
+    const block: LimitKey = { scope: 'netblock', value: '192.0.2.0/24', site: 'google' };
+    const others = ['a2', 'a3'].map((value): LimitKey => ({ ...GOOGLE, value }));
+    for (const key of [GOOGLE, others[0] as LimitKey])
+      for (const atMs of [0, 10_000]) controller.answered(key, 100, 100, 0, 20, atMs);
+    controller.refused(block, refusal({ within: [GOOGLE, ...others] }), 10_000);
+    controller.answered(block, 1, 1, 11_000, 20, 11_000);
+    assert.equal(controller.limitOf(block).messagesPerS, 0.7 * 40 * 0.85);
   });
 
   test('no more keys than max_keys are kept; one that is forgotten has no limit any more', () => {

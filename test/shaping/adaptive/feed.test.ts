@@ -17,6 +17,8 @@ function setUp() {
   const feed = new AdaptiveFeed(controller, {
     now: () => clock.now,
     connections: () => ({ open: 8, most: 20 }),
+    netblockOf: (source) => (source === '' ? '' : '192.0.2.0/24'),
+    sourcesIn: () => ['a1', 'a2'],
   });
   return { changes, controller, clock, feed };
 }
@@ -78,6 +80,65 @@ test('a sender’s domain is slowed where the reply is about it; a recipient, or
     result(refused('rate_limit', 'url_domain')),
   ]);
   assert.deepEqual(changes[1]?.key, { scope: 'source', value: '', site: 'google' });
+});
+
+test('a reply slows what it is about: a block of addresses, a signature, a tenant, a campaign', () => {
+  const { changes, feed } = setUp();
+  const mail = {
+    source: 'a1',
+    attributes: { tenant: 'shop', campaign: 'spring' },
+    dkimDomains: ['shop.example', 'esp.example'],
+  };
+  const scopes: ReplyScope[] = ['netblock', 'dkim_domain', 'url_domain', 'tenant', 'campaign'];
+  for (const scope of scopes) feed.take([result(refused('rate_limit', scope), mail)]);
+  assert.deepEqual(
+    changes.map(({ key }) => [key.scope, key.value]),
+    [
+      ['netblock', '192.0.2.0/24'],
+      ['dkim_domain', 'shop.example'],
+      ['campaign', 'spring'],
+      ['tenant', 'shop'],
+      // What the campaign was refused before opened nothing: it is the same key.
+    ],
+  );
+  // Without a campaign the link is most likely its sender's.
+  feed.take([result(refused('rate_limit', 'url_domain'))]);
+  assert.deepEqual(changes.at(-1)?.key.scope, 'return_path_domain');
+});
+
+test('of several signatures the one that the reply names is slowed; where nobody is named or known, the source', () => {
+  const { changes, feed } = setUp();
+  const named = refused('rate_limit', 'dkim_domain');
+  Object.assign(named.reply ?? {}, { text: 'unusual rate from your DKIM domain [ESP.example 35]' });
+  feed.take([result(named, { dkimDomains: ['shop.example', 'esp.example'] })]);
+  feed.take([result(refused('rate_limit', 'dkim_domain'))]);
+  feed.take([result(refused('rate_limit', 'netblock'), { site: 'yahoo' })]);
+  assert.deepEqual(
+    changes.map(({ key }) => [key.scope, key.value, key.site]),
+    [
+      ['dkim_domain', 'esp.example', 'google'],
+      ['source', '', 'google'],
+      ['source', '', 'yahoo'],
+    ],
+  );
+});
+
+test('mail opens all keys again that it falls under', () => {
+  const { changes, clock, feed } = setUp();
+  const mail = { source: 'a2', dkimDomains: ['shop.example'] };
+  feed.take([
+    result(refused('rate_limit', 'netblock'), mail),
+    result(refused('rate_limit', 'dkim_domain'), mail),
+  ]);
+  clock.now = 12_000;
+  feed.take([result(delivered, mail)]);
+  assert.deepEqual(
+    changes.slice(2).map(({ key, cause }) => [key.scope, cause]),
+    [
+      ['netblock', 'probe_accepted'],
+      ['dkim_domain', 'probe_accepted'],
+    ],
+  );
 });
 
 test('the probe of a sender’s domain is counted for it', () => {

@@ -127,6 +127,24 @@ describe('what matches', () => {
     assert.match(String(ruleProblems(rule({ action: 'set_limit' }))), /set_limit needs it/);
     assert.match(String(ruleProblems(rule({ messages_per_s: 1 }))), /"pause" has no use for it/);
   });
+
+  test('a webhook needs a web address, and nothing else has one', () => {
+    const hook = (url: string) => ruleProblems(rule({ action: 'webhook', url }));
+    assert.deepEqual(hook('https://ops.example/hook?key=1'), []);
+    assert.match(String(ruleProblems(rule({ action: 'webhook' }))), /^url,webhook needs it/);
+    for (const url of [
+      'ops.example',
+      'ftp://ops.example/',
+      'https://user:secret@ops.example/',
+      'javascript:1',
+    ])
+      assert.match(String(hook(url)), /^url,must be an http or https address/, url);
+    assert.match(String(ruleProblems(rule({ url: 'https://a.example/' }))), /"pause" has no use for it/);
+    assert.match(
+      String(ruleProblems(rule({ action: 'bounce', allow_private: true }))),
+      /^allow_private,"bounce" has no use for it/,
+    );
+  });
 });
 
 test('a window holds what came within it, to a sixtieth, at any order of times', () => {

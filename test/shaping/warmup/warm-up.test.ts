@@ -20,6 +20,7 @@ const plan = (changes: Partial<WarmUpPlan> = {}): WarmUpPlan => ({
   messagesPerDay: PLAN,
   startDate: '',
   days: new SendingDays('UTC', '08:00-20:00'),
+  sharers: 1,
   gates: { minDeliveries: 200, maxBounceRatio: 0.03, maxComplaintRatio: 0.001, maxDeferralRatio: 0.05 },
   ...changes,
 });
@@ -46,6 +47,37 @@ function run(warmUp: WarmUp, days: Parameters<typeof day>[3][], sent = 1e9): (st
 }
 
 describe('a warm-up', () => {
+  test('who goes first has the first half of each window, also of one that summer time shortens or lengthens', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('UTC', 'Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe'),
+        fc.constantFrom('08:00-20:00', '22:00-06:00', '00:00-24:00', '01:30-03:30'),
+        fc.integer({ min: 0, max: 400 * 24 }),
+        (zone, window, hours) => {
+          const days = new SendingDays(zone, window);
+          const warmUp = new WarmUp(plan({ days, messagesPerDay: [1e9] }));
+          const nowMs = START + hours * HOUR;
+          const { fromMs, toMs } = days.at(nowMs);
+          warmUp.tick(Math.max(nowMs, fromMs));
+          const { turns } = warmUp.limit(Math.max(nowMs, fromMs), 0);
+          assert.deepEqual(turns, { fromMs, toMs: fromMs + (toMs - fromMs) / 2 });
+          // What is left of the window is enough for the plan: at most twice the even pace.
+          const late = warmUp.limit(fromMs + (toMs - fromMs) / 2, 0);
+          assert.ok((late.messagesPerS * (toMs - fromMs)) / 2000 >= 0.999e9);
+        },
+      ),
+    );
+  });
+
+  test('of several processes each has all complaints, and its part of the messages', () => {
+    const of = (complained: number): (string | null)[] =>
+      run(new WarmUp(plan({ sharers: 4, messagesPerDay: [1000, 2000] })), [{ complained }]);
+    // 0.1 % of the 4,000 of all are 4.
+    assert.deepEqual(of(3), ['advance']);
+    assert.deepEqual(of(4), ['repeat']);
+    assert.deepEqual(of(13), ['back']);
+  });
+
   test('goes through its plan day by day, never above it, and is done', () => {
     const warmUp = new WarmUp(plan());
     assert.equal(warmUp.state, 'waiting');

@@ -22,6 +22,7 @@ const plan = (provider: string, messagesPerDay = [50, 100, 1000]): WarmUpPlan =>
   messagesPerDay,
   startDate: '',
   days: new SendingDays('UTC', '08:00-20:00'),
+  sharers: 1,
   gates: { minDeliveries: 200, maxBounceRatio: 0.03, maxComplaintRatio: 0.001, maxDeferralRatio: 0.05 },
 });
 
