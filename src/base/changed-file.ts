@@ -13,16 +13,17 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { RelayError } from './errors.ts';
+import { fileFault } from './file-fault.ts';
 import { makeFolder } from './make-folder.ts';
 import { readRegularText } from './regular-file.ts';
 
-/** @throws Error of the file system. A missing file is an empty one. */
+/** @throws RelayError naming the file. A missing one is an empty one. */
 export function readIfThere(path: string): string {
   try {
     return readRegularText(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw error;
+    throw new RelayError('config_invalid', fileFault(path, error), error);
   }
 }
 

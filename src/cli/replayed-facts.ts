@@ -2,32 +2,49 @@
 import type { ReplyClassifier } from '../feedback/classifier.ts';
 import { CLASSES, type Verdict } from '../mail/verdict.ts';
 import { timeOf } from '../report/event-reader.ts';
+import { Providers } from '../shaping/providers.ts';
 import type { Fact } from '../shaping/rules/matcher.ts';
+import type { ShapingData } from '../shaping/shaping-data.ts';
 
 const REPLY = /^([245]\d\d) (?:([245]\.\d{1,3}\.\d{1,3}) )?([\s\S]*)$/;
 /** The only types that tell of an attempt. */
 const ATTEMPT = /^\{"type":"(?:delivered|deferred|bounced|expired)"/;
+
+/** What events say by address and host, and rules by name. */
+export interface ReplayedNames {
+  sources: readonly { name: string; address?: string | undefined }[];
+  providers: ShapingData['providers'];
+}
 
 export class FactReader {
   damaged = 0;
   firstMs: number | null = null;
   lastMs: number | null = null;
   readonly #classifier: ReplyClassifier;
+  readonly #providers: Providers;
+  readonly #sources: ReadonlyMap<string, string>;
   readonly #since: string;
   readonly #until: string;
   #last = '';
 
-  private constructor(classifier: ReplyClassifier, since = '', until = '~') {
+  private constructor(classifier: ReplyClassifier, names: ReplayedNames, since = '', until = '~') {
     this.#classifier = classifier;
+    this.#providers = new Providers(names.providers);
+    this.#sources = new Map(names.sources.map(({ name, address = '' }) => [address, name]));
     this.#since = since;
     this.#until = until;
   }
 
-  static async open(since: string | undefined, until: string | undefined): Promise<FactReader> {
+  static async open(
+    names: ReplayedNames,
+    since: string | undefined,
+    until: string | undefined,
+  ): Promise<FactReader> {
     const { ReplyClassifier } = await import('../feedback/classifier.ts');
     const { compileRules } = await import('../feedback/compiled-rules.ts');
     const { readRulesTexts } = await import('../feedback/rules-text.ts');
-    return new FactReader(new ReplyClassifier(compileRules(readRulesTexts(''))), since, until);
+    const classifier = new ReplyClassifier(compileRules(readRulesTexts('')));
+    return new FactReader(classifier, names, since, until);
   }
 
   /** @returns null for lines that tell of no attempt, or of one that was told already. */
@@ -60,7 +77,9 @@ export class FactReader {
 
   #factOf(event: Record<string, unknown>, atMs: number): Fact {
     const [, code = '0', enhanced = '', text = ''] = REPLY.exec(textOf(event.reply)) ?? [];
-    const provider = textOf(event.provider) || this.#classifier.providerOf(textOf(event.peer_host));
+    const host = textOf(event.peer_host);
+    const destination = textOf(event.destination);
+    const provider = this.#providers.of(host === '' ? [] : [host], destination)?.name ?? '';
     const isDelivered = event.type === 'delivered';
     const verdict =
       isDelivered || code < '4'
@@ -75,8 +94,8 @@ export class FactReader {
       reply: textOf(event.reply),
       class: verdict?.class ?? '',
       scope: verdict?.scope ?? '',
-      site: provider || textOf(event.site) || textOf(event.destination),
-      source: textOf(event.source),
+      site: provider || destination,
+      source: this.#sources.get(textOf(event.source_address)) ?? '',
       tenant: textOf(event.tenant),
       campaign: textOf(event.campaign),
       fromDomain: sender.slice(sender.lastIndexOf('@') + 1).toLowerCase(),

@@ -5,8 +5,10 @@ import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { adaptive as adaptiveSchema } from '../config/adaptive-schema.ts';
+import { egress as egressSchema } from '../config/egress-schema.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import { shaping as shapingSchema } from '../config/shaping-schema.ts';
 import { EventReader } from '../report/event-reader.ts';
 import type { LearnedLimit } from '../shaping/adaptive/controller.ts';
 import { settingsOf } from '../shaping/adaptive/settings.ts';
@@ -50,15 +52,21 @@ export function replayCommand(shaping: Command, line: CommandLine): void {
 function settingsFor(
   line: CommandLine,
   { events, rules }: ReplayOptions,
-): Pick<Config, 'adaptive' | 'rules'> {
+): Pick<Config, 'adaptive' | 'rules' | 'egress' | 'shaping'> {
   if (events !== undefined && rules !== undefined && !existsSync(line.configPath()))
-    return { adaptive: adaptiveSchema.parse({}), rules: [] };
-  return configFor(['adaptive', 'rules'], line.configPath());
+    return {
+      adaptive: adaptiveSchema.parse({}),
+      rules: [],
+      egress: egressSchema.parse({}),
+      shaping: shapingSchema.parse({}),
+    };
+  return configFor(['adaptive', 'rules', 'egress', 'shaping'], line.configPath());
 }
 
 async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCode> {
   const { readDeliveryRules } = await import('../shaping/rules/rules-file.ts');
-  const { adaptive, rules: own } = settingsFor(line, options);
+  const { loadShaping } = await import('../shaping/shaping-file.ts');
+  const { adaptive, rules: own, egress, shaping } = settingsFor(line, options);
   const rules = options.rules === undefined ? own : readDeliveryRules(options.rules);
   const dir = options.events ?? join(dataDirOf(line.configPath()), 'events');
   let code: ExitCode = EXIT.ok;
@@ -78,7 +86,8 @@ async function replay(options: ReplayOptions, line: CommandLine): Promise<ExitCo
     },
     { day: options.since?.slice(0, 10) ?? '', number: 0 },
   );
-  const facts = await FactReader.open(options.since, options.until);
+  const { providers } = loadShaping(shaping).data;
+  const facts = await FactReader.open({ sources: egress.sources, providers }, options.since, options.until);
   const run = new Replay(
     rules,
     settingsOf(() => adaptive),

@@ -17,6 +17,7 @@ import {
   MAX_DETAIL_LENGTH,
   type Suppression,
   suppressionTarget,
+  writtenTarget,
 } from '../mail/suppression.ts';
 import { SCOPE_ALL, suppressionScope } from '../mail/suppression-scope.ts';
 import type { SuppressionList } from '../relay/suppression-list.ts';
@@ -50,7 +51,7 @@ export function addSuppression(program: Command, line: CommandLine): void {
     );
   group
     .command('add')
-    .argument('<addresses...>', 'addresses, or domains for all their addresses', targetsOf)
+    .argument('<addresses...>', 'addresses, or domains for all their addresses', newTargetsOf)
     .description('put addresses or domains on the list; what waits for them in the queue ends as suppressed')
     .option(
       '--tenant <name>',
@@ -133,10 +134,20 @@ export function addSuppression(program: Command, line: CommandLine): void {
     );
 }
 
-function targetsOf(text: string, before: string[] = []): string[] {
-  const target = suppressionTarget(addressOf(text));
+const targetsOf = (text: string, before: string[] = []): string[] => [
+  ...before,
+  targetIn(text, suppressionTarget),
+];
+
+const newTargetsOf = (text: string, before: string[] = []): string[] => [
+  ...before,
+  targetIn(text, writtenTarget),
+];
+
+function targetIn(text: string, read: (text: string) => string | null): string {
+  const target = read(addressOf(text));
   if (target === null) throw new InvalidArgumentError('It is no address, and no domain.');
-  return [...before, target];
+  return target;
 }
 
 function tenantOf(text: string): string {

@@ -58,6 +58,11 @@ export class ControlClient implements QueueReader {
     socket.on('close', () => this.#end(ended()));
   }
 
+  /** false: the relay ended the connection, as it does with one that is idle. */
+  get isOpen(): boolean {
+    return !this.#socket.destroyed;
+  }
+
   #end(error: RelayError): void {
     clearInterval(this.#watch);
     for (const { reject } of this.#pending.values()) reject(error);

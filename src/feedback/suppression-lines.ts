@@ -8,7 +8,7 @@ import {
   SUPPRESSION_SOURCES,
   type Suppression,
   type SuppressionSource,
-  suppressionTarget,
+  writtenTarget,
 } from '../mail/suppression.ts';
 import { suppressionScope } from '../mail/suppression-scope.ts';
 
@@ -76,7 +76,7 @@ export class SuppressionLines {
   #entry(fields: readonly string[], places: Record<Column, number>): Suppression | string {
     const { tenant: ofTenant, scope: ofScope, reason: ofReason, nowMs, durationMs } = this.#defaults;
     const written = fields[places.address] ?? '';
-    const target = suppressionTarget(written.trim());
+    const target = writtenTarget(written.trim());
     if (target === null) return `${quoted(written)} is no address, and no domain`;
     const asked = fields[places.reason] ?? '';
     const reason = asked === '' ? '' : this.#reasons.of(asked);

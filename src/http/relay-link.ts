@@ -8,6 +8,7 @@ import { ControlClient } from '../control/client.ts';
 export class RelayLink {
   readonly #path: string;
   #client: Promise<ControlClient | null> | null = null;
+  #connected: ControlClient | null = null;
 
   /** @param path of the control socket. */
   constructor(path: string) {
@@ -19,7 +20,7 @@ export class RelayLink {
    * @throws RelayError 'control_failed' when no relay answers there, 'control_silent' when it does not in time.
    */
   async ask<T>(question: (client: ControlClient) => Promise<T>, timeoutMs: number): Promise<T> {
-    this.#client ??= ControlClient.connect(this.#path);
+    const connection = this.#connection();
     let late: NodeJS.Timeout | undefined;
     const silence = new Promise<never>((_, reject) => {
       late = setTimeout(() => {
@@ -27,7 +28,7 @@ export class RelayLink {
       }, timeoutMs);
     });
     try {
-      return await Promise.race([this.#answer(this.#client, question), silence]);
+      return await Promise.race([this.#answer(connection, question), silence]);
     } catch (error) {
       // What comes late must not be taken for the answer to the next question.
       this.close();
@@ -35,6 +36,16 @@ export class RelayLink {
     } finally {
       clearTimeout(late);
     }
+  }
+
+  /** One that was idle may have ended meanwhile. */
+  #connection(): Promise<ControlClient | null> {
+    if (this.#connected?.isOpen === false) this.close();
+    this.#client ??= ControlClient.connect(this.#path).then((client) => {
+      this.#connected = client;
+      return client;
+    });
+    return this.#client;
   }
 
   async #answer<T>(
@@ -49,5 +60,6 @@ export class RelayLink {
   close(): void {
     this.#client?.then((client) => client?.close()).catch(() => {});
     this.#client = null;
+    this.#connected = null;
   }
 }

@@ -64,7 +64,7 @@ export class TokenBook {
   /**
    * Reads the file where it is another one than was read last.
    * @returns whether it is.
-   * @throws RelayError as `readTokens`, once for each state of the file; Error of the file system.
+   * @throws RelayError as `readTokens`, once for each state of the file.
    */
   refresh(): boolean {
     const stats = statSync(this.#path, { throwIfNoEntry: false });

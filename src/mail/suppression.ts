@@ -2,7 +2,7 @@
  * Entries of the suppression list: addresses and domains that get no mail. Here is their one form, by which they are
  * compared, and what is asked of the tables that hold them.
  */
-import { domainForm } from '../base/domain.ts';
+import { domainForm, isDomainForm } from '../base/domain.ts';
 import { SCOPE_ALL } from './suppression-scope.ts';
 
 /** Whose list, what it names, and of which mail it speaks. */
@@ -102,6 +102,14 @@ export function suppressionTarget(text: string): string | null {
   if (PLAIN.test(local)) return bounded(`${local.toLowerCase()}@${domain}`);
   if (local === '' || /\p{Cc}/u.test(local)) return null;
   return bounded(`${unquoted(local).normalize('NFC').toLowerCase()}@${domain}`);
+}
+
+/** The same for what somebody writes to put it on the list: null also for what no mail is ever sent to, and would hold nothing back. */
+export function writtenTarget(text: string): string | null {
+  const target = suppressionTarget(text);
+  if (target === null || target.includes('\ufffd')) return null;
+  const domain = domainOfTarget(target);
+  return isDomainForm(domain) || (domain.startsWith('[') && domain.endsWith(']')) ? target : null;
 }
 
 const bounded = (target: string): string | null => (target.length > MAX_TARGET_LENGTH ? null : target);

@@ -1,6 +1,6 @@
 /** `protorelay shaping replay`: past events, plain and compressed, told to rules and to the adaptive control. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -92,6 +92,46 @@ test('says per rule and target what would have been done, the limits, and the cu
   const text = await run(process.execPath, [...args, '--since', at(50)]);
   assert.match(text.stdout, /^5 answers of peers from .*, 0 of them refusals by rate\n/);
   assert.match(text.stdout, /source \(default\) at google: no limit/);
+});
+
+test('sources and providers have the names of the config, by the address and the host that events have', async () => {
+  const events = join(dir, 'named');
+  mkdirSync(events);
+  const rejected = (s: number, source_address: string): string =>
+    event('bounced', at(s), {
+      destination: 'corp.example',
+      reply: '550 5.7.1 Spam',
+      peer_host: 'corp-example.mail.protection.outlook.com',
+      source_address,
+    });
+  writeFileSync(
+    join(events, '2026-03-01-0001.jsonl'),
+    [rejected(0, '192.0.2.1'), rejected(1, '192.0.2.2'), rejected(2, '192.0.2.1')].join(''),
+  );
+  const rule = {
+    name: 'block',
+    match: { providers: ['office365'], sources: ['a1'] },
+    threshold: { count: 2 },
+  };
+  const config = join(dir, 'named.json');
+  const sources = [
+    { name: 'a1', address: '192.0.2.1' },
+    { name: 'a2', address: '192.0.2.2' },
+  ];
+  writeFileSync(config, JSON.stringify({ egress: { sources }, rules: [{ ...rule, action: 'pause' }] }));
+  const args = [MAIN, '-c', config, 'shaping', 'replay', '--events', events, '--json'];
+  const { code, stdout, stderr } = await run(process.execPath, args);
+  assert.equal(code, 0, stderr);
+  const [{ targets }] = JSON.parse(stdout).rules;
+  assert.deepEqual(
+    targets.map(({ value, site, firings, first_at }: Record<string, unknown>) => [
+      value,
+      site,
+      firings,
+      first_at,
+    ]),
+    [['a1', 'office365', 1, at(2)]],
+  );
 });
 
 test('rules that are wrong are refused, each with file, line and key', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { filterPath, SuppressionFilter } from '../../src/feedback/suppression-filter.ts';
-import { suppressionHash, suppressionTarget } from '../../src/mail/suppression.ts';
+import { suppressionHash, suppressionTarget, writtenTarget } from '../../src/mail/suppression.ts';
 import { mapSharedMemory } from '../../src/native.ts';
 
 function folder(t: TestContext): string {
@@ -89,6 +89,34 @@ test('spellings of one address have one form; what is no address has none', () =
     `${'a'.repeat(400)}@b.c`,
   ])
     assert.equal(suppressionTarget(wrong), null, wrong);
+});
+
+test('what no mail is sent to is not put on the list, where it would hold nothing back', () => {
+  for (const wrong of [
+    '<user@example.com>',
+    'User <user@example.com>',
+    'user@example.com,',
+    'user@example.com;other@example.com>',
+    'user@exa mple.com',
+    'user@-example.com',
+    'user@example..com',
+    'user@*.example.com',
+    'mailto:user@example.com?subject=x',
+    'user@[192.0.2.1',
+    'us\ufffder@example.com',
+    '..',
+    '*.example.com',
+    'https://example.com/a.b',
+  ])
+    assert.equal(writtenTarget(wrong), null, wrong);
+  for (const right of [
+    'user@example.com',
+    'a b@example.com',
+    'user@[192.0.2.1]',
+    'a_b.example',
+    'user@localhost',
+  ])
+    assert.equal(writtenTarget(right), right);
 });
 
 test('hashes are whole numbers of 53 bits, and differ between tenants', () => {

@@ -57,6 +57,7 @@ Not Wanted,a@one.test,,List:News <news.one.test>,,reply,"said ""no""",2026-01-01
 test('what makes no sense is said, and does not stay with the lines behind it', async () => {
   const text = `address,scope,reason,created_at
 a b,,,
+<a@one.test>,,,
 a@one.test,weekly,,
 a@one.test,weekly,,
 a@one.test,,9,
@@ -65,6 +66,7 @@ a@one.test,,,
 `;
   assert.deepEqual(await read(text), [
     '"a b" is no address, and no domain',
+    '"<a@one.test>" is no address, and no domain',
     '"weekly" is no scope',
     '"weekly" is no scope',
     '"9" is no reason',

@@ -1,6 +1,6 @@
 /** Tokens: what is made of them, what is kept of them, and what each may do. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -72,6 +72,13 @@ test('the book follows its file; one that cannot be read leaves what was known',
     assert.equal(book.reread(), false);
     assert.throws(() => book.refresh(), { code: 'config_invalid' });
   }
+  for (const make of [() => mkdirSync(path), () => symlinkSync('/dev/zero', path)]) {
+    rmSync(path, { recursive: true });
+    make();
+    assert.throws(() => book.refresh(), { code: 'config_invalid', message: /tokens\.json (is|cannot) / });
+    assert.equal(book.size, 2);
+  }
+  rmSync(path);
   changeFile(path, () => JSON.stringify({ tokens: [two] }));
   assert.deepEqual([book.reread(), book.find(one.id), book.find(two.id)?.token], [true, undefined, two]);
   assert.equal(book.reread(), false);
