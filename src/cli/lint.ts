@@ -51,6 +51,8 @@ async function lint(target: string, options: Options, line: CommandLine): Promis
   const domain = isFile ? await messageDomain(target, findings) : domainForm(target);
   if (!isFile && (domain === null || !isDomainForm(domain)))
     line.usage(`"${target}" is neither a file nor a domain`);
+  if (!isFile && options.offline)
+    line.usage(`"${target}" is no file, and of a domain nothing can be told --offline`);
   if (domain !== null && domain !== '' && !(isFile && options.offline))
     await lintInDns(
       domain,

@@ -62,9 +62,9 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .option('--scope <scope>', SCOPE_HELP, scopeOf, SCOPE_ALL)
     .option('--reason <reason>', 'a word for why', reasonOf, 'operator')
     .option('--detail <text>', 'why, for those who ask', detailOf, '')
-    .option('--for <time>', 'how long, as 12h or 30d; without it until it is removed', duration, null)
+    .option('--for <time>', 'how long, as 12h or 30d; without it until it is removed', duration)
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { tenant, scope, reason, detail, for: durationMs, json }) =>
+    .action((targets: string[], { tenant, scope, reason, detail, for: durationMs = null, json }) =>
       onList(line, true, async (list, { out }) => {
         const nowMs = Date.now();
         const entries = targets.map(
@@ -95,9 +95,9 @@ export function addSuppression(program: Command, line: CommandLine): void {
       tenantOf,
       '',
     )
-    .option('--scope <scope>', 'only entries with this scope', scopeOf, null)
+    .option('--scope <scope>', 'only entries with this scope', scopeOf)
     .option('--json', 'print JSON', false)
-    .action((targets: string[], { tenant, scope, json }) =>
+    .action((targets: string[], { tenant, scope = null, json }) =>
       onList(line, true, (list, output) => remove(list, { tenant, scope }, targets, json, output)),
     );
   group
@@ -115,9 +115,9 @@ export function addSuppression(program: Command, line: CommandLine): void {
     .option('--tenant <name>', 'the list of lines that name none', tenantOf, '')
     .option('--scope <scope>', 'the scope of lines that name none', scopeOf, SCOPE_ALL)
     .option('--reason <reason>', 'the reason of lines that name none', reasonOf, 'imported')
-    .option('--for <time>', 'how long lines hold that name no end, as 30d', duration, null)
+    .option('--for <time>', 'how long lines hold that name no end, as 30d', duration)
     .option('--json', 'print JSON', false)
-    .action((file: string | undefined, { tenant, scope, reason, for: durationMs, json }) =>
+    .action((file: string | undefined, { tenant, scope, reason, for: durationMs = null, json }) =>
       onList(line, true, (list, output) =>
         importFile(list, file, { tenant, scope, reason, durationMs }, json, output),
       ),

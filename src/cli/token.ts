@@ -17,7 +17,7 @@ interface NewToken {
   name: string;
   tenant?: string[];
   network?: string[];
-  for: number | null;
+  for?: number;
   json: boolean;
 }
 
@@ -32,7 +32,7 @@ export function addTokens(program: Command, line: CommandLine): void {
     .requiredOption('--name <name>', 'who has it', nameOf)
     .option('--tenant <name>', 'only mail of this tenant (several: again)', tenantsOf)
     .option('--network <network>', 'good from this network only (several: again)', networksOf)
-    .option('--for <time>', 'how long it is good, as 90d; without it until it is revoked', duration, null)
+    .option('--for <time>', 'how long it is good, as 90d; without it until it is revoked', duration)
     .option('--json', 'print JSON', false)
     .action((given: NewToken) => onFile(line, (path) => create(path, given, line.out)));
   group
@@ -80,7 +80,7 @@ function create(path: string, given: NewToken, out: Writable): ExitCode {
     tenants: given.tenant ?? [],
     networks: given.network ?? [],
     created_at: new Date(nowMs).toISOString(),
-    ends_at: given.for === null ? null : new Date(nowMs + given.for).toISOString(),
+    ends_at: given.for === undefined ? null : new Date(nowMs + given.for).toISOString(),
   });
   changeTokens(path, (tokens) => [...tokens, token]);
   if (given.json)

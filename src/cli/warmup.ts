@@ -93,9 +93,8 @@ function order(line: CommandLine, json: boolean, ordered: Omit<WarmUpOrder, 'at_
   }
   const said = orderAnswer(written(join(dataDirOf(line.configPath()), ORDERS_FILE), ordered));
   const where = ordered.provider === '*' ? 'everywhere' : `at ${ordered.provider}`;
-  const what = { set: `goes on with day ${ordered.step + 1}`, pause: 'pauses', resume: 'goes on' }[
-    ordered.action
-  ];
+  const day = ordered.step < days ? `goes on with day ${ordered.step + 1}` : 'is done with the plan';
+  const what = { set: day, pause: 'pauses', resume: 'goes on' }[ordered.action];
   const text = `source ${shownSource(ordered.source)} ${what} ${where}; relay processes follow within a second or two\n`;
   line.out.write(json ? `${printableJson(JSON.stringify(said, null, 2))}\n` : printableLines(text));
 }
@@ -130,6 +129,7 @@ function written(path: string, ordered: Omit<WarmUpOrder, 'at_ms'>): WarmUpOrder
   try {
     return addOrder(path, ordered, Date.now());
   } catch (error) {
+    if (error instanceof RelayError) throw error;
     const { message } = error as Error;
     throw new RelayError('data_dir_unusable', `${path} cannot be written: ${message}`, error);
   }
@@ -275,7 +275,10 @@ function textOf(shown: readonly ShownPlan[]): string {
           ? '  nothing was sent yet\n'
           : columns([['AT', 'STATE', 'STEP', 'DAY', 'SENT', 'SINCE THE LAST GATE', 'PAUSED'], ...rows]);
       const waiting = plan.orders
-        .map(({ action, provider }) => `  ordered: ${action} at ${provider}\n`)
+        .map(
+          ({ action, step, provider }) =>
+            `  ordered: ${action}${step === null ? '' : ` ${step}`} at ${provider}\n`,
+        )
         .join('');
       return `${head}${table}${waiting}`;
     })

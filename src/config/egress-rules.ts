@@ -11,7 +11,14 @@ import { sourceWarmUps } from './warmup-schema.ts';
 type Egress = Config['egress'];
 
 export function checkEgress(
-  { egress, delivery, warmup, rules }: Pick<Config, 'egress' | 'delivery' | 'warmup' | 'rules'>,
+  {
+    egress,
+    delivery,
+    warmup,
+    rules,
+    attributes,
+    tenants,
+  }: Pick<Config, 'egress' | 'delivery' | 'warmup' | 'rules' | 'attributes' | 'tenants'>,
   problem: Say,
   warning: Say,
 ): void {
@@ -20,6 +27,23 @@ export function checkEgress(
   checkRouting(egress, delivery, problem, warning);
   checkNamedSources(egress, warmup, rules, problem);
   checkNamedPools(egress, warmup, rules, problem);
+  checkGivenPools(egress, attributes.rules, tenants, warning);
+}
+
+/** Pools that messages get. One that there is not has no effect; without any pool it is no more than a name in events. */
+function checkGivenPools(
+  { pools }: Egress,
+  rules: Config['attributes']['rules'],
+  tenants: Config['tenants'],
+  warning: Say,
+): void {
+  if (pools.length === 0) return;
+  const names = pools.map(({ name }) => name);
+  for (const [i, { set }] of rules.entries())
+    if (set.pool !== undefined)
+      named('pool', set.pool, names, ['attributes', 'rules', i, 'set', 'pool'], warning);
+  for (const [i, { pool }] of tenants.entries())
+    if (pool !== undefined) named('pool', pool, names, ['tenants', i, 'pool'], warning);
 }
 
 /** Sources that warm-ups and rules on replies name. */

@@ -80,7 +80,9 @@ export class SourceChecks {
       const present = await this.#isPresent(source);
       const before = this.#standings.get(source.name);
       if (before?.present === present) continue;
-      this.#note({ checkedAtMs: 0, findings: [], ...before, source: source.name, present });
+      const others = (before?.findings ?? []).filter(({ check }) => check !== 'address');
+      const findings = [...addressFindings(source, present), ...others];
+      this.#note({ checkedAtMs: 0, ...before, source: source.name, present, findings });
     }
   }
 
@@ -123,10 +125,8 @@ export class SourceChecks {
     { egress: { dnsbls }, ehloName, domains }: ReturnType<SourceChecksPorts['rules']>,
   ): Promise<SourceFinding[]> {
     const { address, ehlo_name: ehlo = ehloName } = source;
-    const findings: SourceFinding[] = [];
     if (address === undefined) return [await this.#ehloName(ehlo, null)];
-    const detail = present ? '' : `${address} is no address of this host`;
-    if (!leavesFromProxy(source)) findings.push({ check: 'address', ok: present, detail });
+    const findings = addressFindings(source, present);
     findings.push(await this.#ptr(address), await this.#ehloName(ehlo, address));
     if (domains.length > 0) findings.push(await this.#spf(address, domains));
     if (dnsbls.length > 0) findings.push(await this.#dnsbl(address, dnsbls));
@@ -217,3 +217,11 @@ const ipOf = (address: string): Ip => parseIp(address) as Ip;
 
 /** What leaves from such a proxy has its address there. */
 const leavesFromProxy = ({ proxy }: Source): boolean => proxy?.startsWith('haproxy:') === true;
+
+/** None of a source whose address lies nowhere on this host. */
+function addressFindings(source: Source, present: boolean): SourceFinding[] {
+  if (source.address === undefined || leavesFromProxy(source)) return [];
+  return [
+    { check: 'address', ok: present, detail: present ? '' : `${source.address} is no address of this host` },
+  ];
+}

@@ -37,11 +37,14 @@ export class Access {
       return refused(421, 'host_not_allowed', 'this relay does not go by the name in Host');
     const ip = clientIp(request);
     if ('open' in needs) return { token: null };
-    const found = this.#tokenOf(request, ip, nowMs);
+    let found = this.#tokenOf(request, ip, nowMs);
     if (found === null) {
       const network = ip === null ? UNNAMED : formatNetwork(clientNetwork(ip));
       const waitS = this.#strangers.take(network, steadyMs);
-      return waitS > 0 ? tooMany(waitS) : UNKNOWN;
+      if (waitS > 0) return tooMany(waitS);
+      // It may have been made just now.
+      found = this.#tokens.reread() ? this.#tokenOf(request, ip, nowMs) : null;
+      if (found === null) return UNKNOWN;
     }
     const waitS = this.#rates.take(found.id, steadyMs);
     if (waitS > 0) return tooMany(waitS);

@@ -61,12 +61,16 @@ export class TokenBook {
     return this.#tokens.get(id);
   }
 
-  /** @throws RelayError as `readTokens`, once for each state of the file. */
-  refresh(): void {
+  /**
+   * Reads the file where it is another one than was read last.
+   * @returns whether it is.
+   * @throws RelayError as `readTokens`, once for each state of the file.
+   */
+  refresh(): boolean {
     const stats = statSync(this.#path, { throwIfNoEntry: false });
     const state =
       stats === undefined ? 'none' : [stats.ino, stats.size, stats.mtimeMs, stats.ctimeMs].join(' ');
-    if (state === this.#seen) return;
+    if (state === this.#seen) return false;
     this.#seen = state;
     const known = readTokens(this.#path).map(
       (token): KnownToken => ({
@@ -76,5 +80,16 @@ export class TokenBook {
       }),
     );
     this.#tokens = new Map(known.map((one) => [one.token.id, one]));
+    return true;
+  }
+
+  /** For a token that nobody knows. @returns whether it may be known now; what is wrong with the file the next `refresh` says. */
+  reread(): boolean {
+    try {
+      return this.refresh();
+    } catch {
+      this.#seen = '';
+      return false;
+    }
   }
 }

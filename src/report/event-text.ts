@@ -44,7 +44,7 @@ function partsOf(event: ReadEvent): string[] {
     case 'complained':
       return [...to, ...messageId, ...named(event, 'tenant', 'campaign', 'matched_by', 'class', 'feedback')];
     case 'source_state':
-      return named(event, 'source', 'state', 'check', 'ok', 'detail');
+      return named(event, 'source', 'state', 'check', 'ok');
     case 'limit_changed':
       return named(
         event,

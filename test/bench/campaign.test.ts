@@ -8,7 +8,9 @@ test('bench/campaign.ts: every campaign arrives whole, signed or not, and the li
   timeout: 240_000,
 }, async () => {
   const bench = join(import.meta.dirname, '../../bench/campaign.ts');
-  const { code, stdout, stderr } = await run(process.execPath, [bench, '--quick', '--json']);
+  const { code, stdout, stderr } = await run(process.execPath, [bench, '--quick', '--json'], {
+    timeoutMs: 230_000,
+  });
   assert.equal(code, 0, stderr);
   const { reports, limited } = JSON.parse(stdout);
   for (const kind of ['unsigned', 'ed25519', 'rsa']) {

@@ -257,6 +257,7 @@ test('as JSON; and what is neither a file nor a domain', async () => {
   });
   for (const args of [
     ['not a domain'],
+    ['nothing.eml', '--offline'],
     ['good.test', '--address', 'x'],
     ['good.test', '--selector', '..'],
     [],

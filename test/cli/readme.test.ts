@@ -91,7 +91,7 @@ test('README, a first message: from nothing to a message that is read back, and 
 }, async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'readme-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const { code, stdout, stderr } = await paste(blockWith('curl'), 'wait\n', {
+  const { code, stdout, stderr } = await paste(blockWith('TRY_PORT='), 'wait\n', {
     TRY_PORT: await freePort(),
     TRY_DIR: dir,
   });
@@ -117,4 +117,18 @@ test('docs/policy.md: bans of a relay that has never run', async (t) => {
   const { code, stdout, stderr } = await paste(blockWith('protorelay ban add'), '', installed(t, {}));
   assert.equal(code, 0, stderr);
   assert.match(stdout, /^2001:db8::\/48 .*until .*\n192\.0\.2\.7 is served again\n$/m);
+});
+
+test('docs/http.md: health, a token, and the status it lets see', { timeout: 90_000 }, async (t) => {
+  const port = await freePort();
+  const http = { enabled: true, port: Number(port) };
+  const listeners = [{ host: '127.0.0.1', port: Number(await freePort()) }];
+  const env = installed(t, { listeners, delivery: { enabled: false }, http });
+  const block = blockWith('token create').replaceAll('8025', port);
+  const start = `protorelay > /dev/null 2>&1 &
+until curl -s http://127.0.0.1:${port}/health/ready | grep -q true; do sleep 0.2; done
+`;
+  const { code, stdout, stderr } = await paste(`${start}${block}kill $!; wait $!\n`, '', env);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^\{"ready":true,.*\}\{"running":true,"healthy":true,/);
 });

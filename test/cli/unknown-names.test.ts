@@ -19,9 +19,12 @@ const CASES: [string, number, RegExp][] = [
   ['warmup set a1 gogle 1', 65, /no provider gogle \(did you mean google\?\)/],
   ['warmup set b1 google 1', 65, /source b1 is at yahoo only, not at google/],
   ['warmup set b1 yahoo 9', 65, /the plan has 1 days/],
+  ['token revoke nobody', 65, /there is no token nobody/],
   // There is no data_dir as yet.
-  ['warmup set a1 mx:mx.a.test 1', 73, /NODIR.warmup-orders\.jsonl cannot be written/],
-  ['warmup pause b1 yahoo', 73, /cannot be written/],
+  ['warmup set a1 mx:mx.a.test 1', 0, /source a1 goes on with day 1 at mx:mx\.a\.test/],
+  ['warmup set b1 yahoo 2', 0, /source b1 is done with the plan at yahoo/],
+  ['warmup pause b1 yahoo', 0, /source b1 pauses at yahoo/],
+  ['warmup status b1', 0, /nothing was sent yet\n {2}ordered: set 2 at yahoo\n {2}ordered: pause at yahoo\n/],
   // The runner throws what would be a usage error.
   ['shaping show gogle', 70, /there is no provider gogle \(did you mean google\?\)/],
   ['shaping check --overrides /nowhere', 78, /\/nowhere: cannot be read/],

@@ -21,8 +21,9 @@ function said(
     void list.push(`${path.slice(1).join('.')} ${message}${mend === undefined ? '' : `; ${mend}`}`);
   const routes = { 'partner.example': { host: 'mx.partner.example', port: 25 } };
   const delivery = { ip_family: family, routes } as unknown as Config['delivery'];
-  const { warmup, rules } = configSchema.parse(beside);
-  checkEgress({ egress: egress.parse(config), delivery, warmup, rules }, into(problems), into(warnings));
+  const { warmup, rules, attributes, tenants } = configSchema.parse(beside);
+  const given = { egress: egress.parse(config), delivery, warmup, rules, attributes, tenants };
+  checkEgress(given, into(problems), into(warnings));
   return { problems, warnings };
 }
 
@@ -108,6 +109,22 @@ test('sources that warm-ups and rules name', () => {
     ],
     warnings: [],
   });
+});
+
+test('pools that messages get by rules on attributes and by their tenant', () => {
+  const beside = {
+    attributes: { rules: [{ set: { pool: 'wram' } }, { set: { pool: 'warm' } }, { set: { class: 'bulk' } }] },
+    tenants: [{ name: 'a', pool: 'warm' }, { name: 'b', pool: 'x' }, { name: 'c' }],
+  };
+  const routing = [{ match: {}, pool: 'warm' }];
+  assert.deepEqual(said({ sources, pools: [warm], routing }, 'any', beside), {
+    problems: [],
+    warnings: [
+      'rules.0.set.pool names no pool of egress.pools: "wram"; did you mean "warm"?',
+      '1.pool names no pool of egress.pools: "x"; write one of egress.pools',
+    ],
+  });
+  assert.deepEqual(said({}, 'any', beside), { problems: [], warnings: [] });
 });
 
 test('pools that warm-ups and rules send mail to', () => {

@@ -94,12 +94,15 @@ test('of many domains a part is looked at, and it says so', async () => {
 
 test('an address that is not on this host, and comes back', async () => {
   const { checks, local, changes } = world({ sources: [A1] }, GOOD, []);
+  await checks.lookAtAddresses();
+  assert.deepEqual(said(checks.standing('a1')), ['address false 192.0.2.11 is no address of this host']);
   await checks.check();
   assert.equal(said(checks.standing('a1'))?.[0], 'address false 192.0.2.11 is no address of this host');
   assert.equal(checks.standing('a1')?.present, false);
   local.add('192.0.2.11');
   await checks.lookAtAddresses();
   assert.equal(checks.standing('a1')?.present, true);
+  assert.deepEqual(said(checks.standing('a1'))?.slice(0, 2), ['address true', 'ptr true a1.example.com']);
   assert.deepEqual(changes, ['a1 - false', 'a1 false false', 'a1 false true']);
 });
 

@@ -48,11 +48,12 @@ test('who may ask what', async (t) => {
   const inject = await plane.token('--role', 'inject');
   const bound = await plane.token('--role', 'admin', '--tenant', 'shop');
   const elsewhere = await plane.token('--role', 'admin', '--network', '192.0.2.0/24');
-  await eventually(async () => assert.equal((await get('/api/v1/status', viewer)).status, 200));
-
   const status = await get('/api/v1/status', viewer);
   assert.equal((status.body as { pid: number }).pid, relay.pid);
   assert.deepEqual(wrongWords(status.body, 'status'), []);
+  // At once, however the plane looked at the file before.
+  for (let i = 0; i < 3; i++)
+    assert.equal((await get('/api/v1/status', await plane.token('--role', 'viewer'))).status, 200);
   assertProblem(await get('/api/v1/status'), 401, 'token_needed');
   assert.equal((await get('/api/v1/status')).headers.get('www-authenticate'), 'Bearer');
   for (const wrong of ['x', viewer.slice(0, -1), `${viewer}x`, `${viewer.slice(0, -1)}!`, elsewhere])

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { changeFile } from '../../src/base/changed-file.ts';
 import { isOfToken, mayDo, newToken, ROLES, type Token, tokenId } from '../../src/http/token.ts';
 import { changeTokens, readTokens, TokenBook } from '../../src/http/token-file.ts';
 import { runHere } from '../support/command-line.ts';
@@ -66,6 +67,10 @@ test('the book follows its file; one that cannot be read leaves what was known',
     assert.equal(book.size, 2);
     // Said once.
     book.refresh();
+    // For a token that nobody knows it is read again, and then said again.
+    writeFileSync(path, `${wrong} `);
+    assert.equal(book.reread(), false);
+    assert.throws(() => book.refresh(), { code: 'config_invalid' });
   }
   for (const make of [() => mkdirSync(path), () => symlinkSync('/dev/zero', path)]) {
     rmSync(path, { recursive: true });
@@ -73,6 +78,10 @@ test('the book follows its file; one that cannot be read leaves what was known',
     assert.throws(() => book.refresh(), { code: 'config_invalid', message: /tokens\.json (is|cannot) / });
     assert.equal(book.size, 2);
   }
+  rmSync(path);
+  changeFile(path, () => JSON.stringify({ tokens: [two] }));
+  assert.deepEqual([book.reread(), book.find(one.id), book.find(two.id)?.token], [true, undefined, two]);
+  assert.equal(book.reread(), false);
   changeTokens(join(path, '../other.json'), () => []);
   rmSync(path);
   book.refresh();

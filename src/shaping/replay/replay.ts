@@ -65,11 +65,11 @@ export class Replay {
 
   /** @param sentMs when the message was sent that it answers. */
   take(fact: Fact, sentMs: number): void {
-    this.facts++;
     this.#nowMs = Math.max(this.#nowMs, fact.atMs);
     this.#count(fact);
     for (const firing of this.#engine.take(fact)) this.#fired(firing);
     if (fact.code === 0) return;
+    this.facts++;
     const key: LimitKey = { scope: 'source', value: fact.source, site: fact.site };
     if (this.#nowMs - this.#tickMs >= TICK_MS) {
       this.#tickMs = this.#nowMs;

@@ -2,7 +2,8 @@
  * What operators ordered for warm-ups (`protorelay warmup set|pause`): a file in the host's data folder, one JSON object a line. Relay
  * processes look whether it is another one, so an order holds for all of them, and for one that is not running when it starts.
  */
-import { renameSync, statSync, writeFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { changeFile } from '../../base/changed-file.ts';
 import { readRecordLines } from '../../base/record-lines.ts';
 
 export const ORDERS_FILE = 'warmup-orders.jsonl';
@@ -43,15 +44,16 @@ function orderIn(line: string): WarmUpOrder | null {
   return isOrder ? (value as WarmUpOrder) : null;
 }
 
-/** Adds the order. @returns it with its time. */
+/** Adds the order. @returns it with its time. @throws as `changeFile` */
 export function addOrder(path: string, order: Omit<WarmUpOrder, 'at_ms'>, nowMs: number): WarmUpOrder {
-  const before = readOrders(path);
-  const at_ms = Math.max(nowMs, 1 + Math.max(0, ...before.map((one) => one.at_ms)));
-  const whole = { ...order, at_ms };
-  const text = [...before, whole].slice(-MAX_ORDERS).map((one) => `${JSON.stringify(one)}\n`);
-  writeFileSync(`${path}.new`, text.join(''), { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
-  return whole;
+  let at_ms = nowMs;
+  changeFile(path, () => {
+    const before = readOrders(path);
+    at_ms = Math.max(nowMs, 1 + Math.max(0, ...before.map((one) => one.at_ms)));
+    const all = [...before, { ...order, at_ms }].slice(-MAX_ORDERS);
+    return all.map((one) => `${JSON.stringify(one)}\n`).join('');
+  });
+  return { ...order, at_ms };
 }
 
 /** Says which file lies there: another text when it was replaced. */
