@@ -7,6 +7,7 @@ import { anyGlobOf } from '../base/glob.ts';
 import type { Config } from '../config/schema.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import { ruleHopKey } from '../mail/operator-keys.ts';
+import { domainPattern } from '../mail/selection.ts';
 
 type Rule = Config['egress']['routing'][number];
 
@@ -44,6 +45,9 @@ const FIELD = {
   recipient_domain: 'recipientDomain',
   provider: 'provider',
 } as const satisfies Record<keyof Rule['match'], keyof Routed>;
+
+/** Compared in the one form of domains. */
+const DOMAINS: readonly string[] = ['from_domain', 'recipient_domain'];
 
 type Test = (routed: Routed) => boolean;
 
@@ -105,7 +109,7 @@ function testsOf(match: Rule['match']): Test[] {
   return Object.entries(FIELD).flatMap(([key, field]) => {
     const patterns = match[key as keyof typeof FIELD];
     if (patterns === undefined) return [];
-    const matches = anyGlobOf(patterns);
+    const matches = anyGlobOf(DOMAINS.includes(key) ? patterns.map(domainPattern) : patterns);
     return [(routed: Routed) => matches(routed[field])];
   });
 }

@@ -4,6 +4,7 @@
  * message, when it comes to its lane: one that may not go yet waits in the queue. Without any gate this costs a comparison, and who
  * signs a message is looked at only where a gate is about that.
  */
+import { domainOf } from '../base/domain.ts';
 import { MAX_PRIORITY_HINT } from '../mail/attributes.ts';
 import type { Job } from '../mail/job.ts';
 
@@ -53,8 +54,7 @@ export interface GatedFrom {
 /** Its mail fails: the answer of `take` beside times. */
 export const BOUNCES = -1;
 
-export const domainIn = (address: string): string =>
-  address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+export const domainIn = (address: string): string => domainOf(address);
 
 const VALUES: Record<GateKind, (mail: GatedMail, from: GatedFrom) => string | readonly string[]> = {
   // All that goes to the site.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Routed, Routing } from '../../src/egress/routing.ts';
+import { domainIn } from '../../src/shaping/message-gates.ts';
 
 const mail = (over: Partial<Routed>): Routed => ({
   tenant: '', campaign: '', class: '', fromDomain: '', recipientDomain: '', provider: '', pool: '', ...over,
@@ -29,6 +30,21 @@ for (const [name, over, pool, rule] of [
   ['what the message names comes first', { pool: 'own', tenant: 'shop' }, 'own', null],
 ] as const)
   test(name, () => assert.deepEqual(decided(routing, over), ['pool', pool, rule]));
+
+test('domains are compared as A-labels, without a dot at the end', () => {
+  for (const field of ['from_domain', 'recipient_domain'] as const)
+    for (const pattern of ['BÜCHER.example', 'xn--bcher-kva.example.', '*.bücher.example']) {
+      const one = new Routing([{ match: { [field]: [pattern] }, pool: 'books' }]);
+      const domain = pattern.startsWith('*') ? 'www.xn--bcher-kva.example' : 'xn--bcher-kva.example';
+      const over = { [field === 'from_domain' ? 'fromDomain' : 'recipientDomain']: domain };
+      assert.deepEqual(decided(one, over), ['pool', 'books', 0], pattern);
+    }
+});
+
+test('limits by domain hold for each spelling of it', () => {
+  for (const sender of ['a@bücher.example', 'a@XN--BCHER-KVA.example.', '"a@b"@xn--bcher-kva.example'])
+    assert.equal(domainIn(sender), 'xn--bcher-kva.example', sender);
+});
 
 test('no rule matches: no pool', () => assert.deepEqual(decided(new Routing([]), {}), ['pool', '', null]));
 
