@@ -45,10 +45,10 @@ export class Cut {
     return [...this.#offers].map(([process, offer]) => [process, ...offer]);
   }
 
-  /** The rate that is left. */
+  /** The rate that is left. Summed in one order by all, so that it is the same to the last bit. */
   get perS(): number {
     let [offered, sustained] = [0, 0];
-    for (const [one, other] of this.#offers.values()) {
+    for (const [, one, other] of this.offers.sort(byProcess)) {
       offered += one;
       sustained += other;
     }
@@ -56,3 +56,5 @@ export class Cut {
     return this.isMean ? Math.min(cut, Math.sqrt(offered * sustained)) : cut;
   }
 }
+
+const byProcess = ([one]: Offer, [other]: Offer): number => (one < other ? -1 : 1);
