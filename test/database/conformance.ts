@@ -308,7 +308,8 @@ export function databaseConformance(driver: Driver): void {
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
         await db.operate('flush', { ids: [queueId] }, 9000);
-        assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
+        const { jobs, nextDueMs, short } = await claim('one.test', 8999);
+        assert.deepEqual({ jobs, nextDueMs, short }, { jobs: [], nextDueMs: 9000, short: false });
       });
 
       it('brings of a destination only what was received before a time, where that is asked', async () => {
@@ -386,7 +387,8 @@ export function databaseConformance(driver: Driver): void {
 
       it('has nothing for held rows', async () => {
         await queue.add(['a@one.test'], 'HELD');
-        assert.deepEqual(await claim('one.test'), { jobs: [], nextDueMs: null, short: false });
+        const { jobs, nextDueMs, short } = await claim('one.test');
+        assert.deepEqual({ jobs, nextDueMs, short }, { jobs: [], nextDueMs: null, short: false });
         assert.deepEqual(await db.backlog(), []);
       });
     });
