@@ -1,6 +1,6 @@
 /** `persist_min_free_disk_mb` is a floor: contents that stream to the disk stop above it, in the middle too. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -65,8 +65,12 @@ test('twelve messages of 16 MB to a disk with room for three: 452 4.3.1, and the
     assert.match(await talk.send({ to: 'c@d.test' }), /^250 /);
     talk.destroy();
   });
-  // SIZE says so before a byte is sent.
-  const sized = await Talk.hello(where);
-  assert.match(await sized.say(`MAIL FROM:<a@b.test> SIZE=${25 * MIB}`), /^452 4\.3\.1 /);
-  sized.destroy();
+  // SIZE says so before a byte is sent. How much of what was taken the queue's file still holds is its own matter.
+  const spareMb = Math.floor(freeMb() - FLOOR_MB - 10);
+  if (spareMb > 0) writeFileSync(join(disk.path, 'other'), Buffer.alloc(spareMb * MIB));
+  await eventually(async () => {
+    const sized = await Talk.hello(where);
+    assert.match(await sized.say(`MAIL FROM:<a@b.test> SIZE=${25 * MIB}`), /^452 4\.3\.1 /);
+    sized.destroy();
+  });
 });

@@ -53,6 +53,7 @@ test('every field of every event is documented, and stands in the lines of a rel
         'X-ProtoRelay-Campaign': 'spring',
         'X-ProtoRelay-Class': 'bulk',
         'X-ProtoRelay-Pool': 'p',
+        'X-ProtoRelay-Priority-Hint': '50',
         'X-ProtoRelay-Metadata': '{"n":1}',
         'X-ProtoRelay-Deadline': new Date(Date.now() + HOUR_MS).toISOString(),
       },
