@@ -31,6 +31,8 @@ export type Report = { original: Original } & (
 );
 
 const MAX_FAILURES = 100;
+/** A report is about one transaction, and that has 1,000 recipients at most as shipped. */
+const MAX_SECTIONS = 2000;
 const MAX_TOKENS = 8;
 const MAX_HTML = 32_768;
 const TOKEN = /b\+[a-z2-7]{39,62}@[a-z0-9.-]{1,255}/gi;
@@ -126,7 +128,7 @@ function statusIn(
   const failures: Failure[] = [];
   let isDelayed = false;
   let isDelivered = false;
-  for (const section of text.split(/\n[ \t]*\n/)) {
+  for (const section of text.split(/\n[ \t]*\n/, MAX_SECTIONS)) {
     const fields = fieldsOf(section.trimStart());
     const action = (fields.get('action') ?? '').toLowerCase().split(/[\s;(]/, 1)[0] as string;
     if (!fields.has('final-recipient') && !fields.has('original-recipient')) continue;
