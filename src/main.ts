@@ -1,54 +1,39 @@
 /** Arguments, exit codes, and the table of command groups. Commands are in cli/; what a relay is made of is in relay/. */
 import { join } from 'node:path';
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { printableLines } from './base/printable.ts';
-import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
-import { addConfig } from './cli/config.ts';
-import { addDatabase } from './cli/db.ts';
-import { addDkim } from './cli/dkim.ts';
-import { addEvents } from './cli/events.ts';
-import { addLint } from './cli/lint.ts';
 import { newProgram, refuseUnknown } from './cli/program.ts';
-import { addQueue } from './cli/queue.ts';
-import { addReload } from './cli/reload.ts';
-import { addReplies } from './cli/replies.ts';
-import { addRoute } from './cli/route.ts';
-import { addShaping } from './cli/shaping.ts';
-import { addSources } from './cli/source.ts';
-import { addStatus } from './cli/status.ts';
-import { addSuppression } from './cli/suppression.ts';
-import { addSuspensions } from './cli/suspensions.ts';
-import { addTls } from './cli/tls.ts';
-import { addTokens } from './cli/token.ts';
-import { addUser } from './cli/user.ts';
-import { addWarmUp } from './cli/warmup.ts';
 import { versionPage } from './version.ts';
 
+type AddGroup = (program: Command, line: CommandLine) => void;
+
 const ROOT = join(import.meta.dirname, '..');
-const GROUPS = [
-  addStatus,
-  addQueue,
-  addSuspensions,
-  addSuppression,
-  addEvents,
-  addBans,
-  addUser,
-  addDatabase,
-  addConfig,
-  addReload,
-  addReplies,
-  addShaping,
-  addSources,
-  addRoute,
-  addWarmUp,
-  addLint,
-  addTls,
-  addTokens,
-  addDkim,
+/** Commands in the order of the help. Only what is named is loaded: most of a short command's time is loading. */
+const GROUPS: readonly [names: readonly string[], load: () => Promise<AddGroup>][] = [
+  [['status'], async () => (await import('./cli/status.ts')).addStatus],
+  [['queue'], async () => (await import('./cli/queue.ts')).addQueue],
+  [['suspend', 'resume', 'suspensions'], async () => (await import('./cli/suspensions.ts')).addSuspensions],
+  [['suppression'], async () => (await import('./cli/suppression.ts')).addSuppression],
+  [['events'], async () => (await import('./cli/events.ts')).addEvents],
+  [['ban'], async () => (await import('./cli/ban.ts')).addBans],
+  [['user'], async () => (await import('./cli/user.ts')).addUser],
+  [['db'], async () => (await import('./cli/db.ts')).addDatabase],
+  [['config'], async () => (await import('./cli/config.ts')).addConfig],
+  [['reload'], async () => (await import('./cli/reload.ts')).addReload],
+  [['replies'], async () => (await import('./cli/replies.ts')).addReplies],
+  [['shaping'], async () => (await import('./cli/shaping.ts')).addShaping],
+  [['source'], async () => (await import('./cli/source.ts')).addSources],
+  [['route'], async () => (await import('./cli/route.ts')).addRoute],
+  [['warmup'], async () => (await import('./cli/warmup.ts')).addWarmUp],
+  [['lint'], async () => (await import('./cli/lint.ts')).addLint],
+  [['tls'], async () => (await import('./cli/tls.ts')).addTls],
+  [['token'], async () => (await import('./cli/token.ts')).addTokens],
+  [['dkim'], async () => (await import('./cli/dkim.ts')).addDkim],
 ];
+
 /** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {
   code: ExitCode = EXIT.ok;
@@ -60,18 +45,26 @@ class Protorelay implements CommandLine {
     this.#program.action((config: string | undefined, options) =>
       options.version ? printVersion() : this.#run(config),
     );
-    for (const add of GROUPS) add(this.#program, this);
-    // Not before: commands would inherit it. Here the first word says what was meant by several.
-    this.#program.allowExcessArguments();
   }
 
   /** @throws CommanderError, RelayError */
   async execute(args: readonly string[]): Promise<void> {
+    const named = GROUPS.filter(([names]) => names.some((name) => args.includes(name)));
+    const help = args.includes('-h') || args.includes('--help');
+    const groups = named.length === 0 && help ? GROUPS : named;
+    for (const [, load] of groups) (await load())(this.#program, this);
+    // Not before: commands would inherit it. Here the first word says what was meant by several.
+    this.#program.allowExcessArguments();
     await this.#program.parseAsync(args, { from: 'user' });
   }
 
   async #run(config: string | undefined): Promise<void> {
-    if (config !== undefined) refuseUnknown(config, this.#program, this);
+    if (config !== undefined)
+      refuseUnknown(
+        config,
+        GROUPS.flatMap(([names]) => names),
+        this,
+      );
     if (this.#program.args.length > 1) this.usage(`too many arguments: ${this.#program.args.join(' ')}`);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.configPath(config));

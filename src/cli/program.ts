@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { Command, Help, Option } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
+import { nearest } from '../base/nearest.ts';
 import { printableLines } from '../base/printable.ts';
-import { nearest } from '../config/shape.ts';
 import { type CommandLine, noteBelow } from './command-line.ts';
 
 const CONFIG = new Option(
@@ -55,12 +55,9 @@ export function newProgram(out: Writable, err: Writable): Command {
 }
 
 /** Refuses a word in the place of the config that is no file: it was meant as a command. */
-export function refuseUnknown(word: string, program: Command, line: CommandLine): void {
+export function refuseUnknown(word: string, commands: readonly string[], line: CommandLine): void {
   if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
-  const near = nearest(
-    word,
-    program.commands.map((command) => command.name()),
-  );
+  const near = nearest(word, commands);
   const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
   line.usage(`there is no command ${word}, nor a config file of that name (${hint})`);
 }

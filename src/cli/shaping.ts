@@ -1,9 +1,9 @@
 /** `protorelay shaping …`: the limits at providers, as the config and its files have them. Needs no relay. */
 import type { Command } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
+import { nearest } from '../base/nearest.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
-import { nearest } from '../config/shape.ts';
 import { settingsOf } from '../shaping/adaptive/settings.ts';
 import type { LoadedShaping, Origin } from '../shaping/shaping-file.ts';
 import type { CommandLine } from './command-line.ts';

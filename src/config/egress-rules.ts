@@ -1,12 +1,12 @@
 /** What the schema cannot say about `egress`. Pure; part of rules.ts. */
 import { isIP } from 'node:net';
 import { globOf } from '../base/glob.ts';
+import { nearest } from '../base/nearest.ts';
 import { parseProxy } from './egress-proxy.ts';
 import { checkRouting } from './routing-rules.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
-import { nearest } from './shape.ts';
-import { sourceWarmUps } from './warmup-schema.ts';
+import { sourceWarmUps } from './source-warm-ups.ts';
 
 type Egress = Config['egress'];
 

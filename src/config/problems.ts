@@ -1,10 +1,11 @@
 /** Problems of a config in words: what the schema found, and how a finding is written. */
 import type { z } from 'zod';
+import { nearest } from '../base/nearest.ts';
 import type { Node } from './jsonc.ts';
 import { keyPath } from './key-path.ts';
 import { insteadOf, nameNow, valueNow } from './renamed.ts';
 import { configSchema } from './schema.ts';
-import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
+import { accepts, discriminatorOf, isSecret, schemaAt, shapeOf } from './shape.ts';
 import { has, nodeAt, type Problem } from './source.ts';
 
 const MAX_SHOWN = 100;

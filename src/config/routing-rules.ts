@@ -1,8 +1,8 @@
 /** What the schema cannot say about `egress.routing`. Pure; part of egress-rules.ts. */
 import { domainKey } from '../base/domain.ts';
+import { nearest } from '../base/nearest.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
-import { nearest } from './shape.ts';
 
 type Rule = Config['egress']['routing'][number];
 type Routes = { smarthost?: object | undefined; routes: Config['delivery']['routes'] };

@@ -1,8 +1,8 @@
 /** What the schema cannot say of DKIM. Pure. */
 import { isDomainForm } from '../base/domain.ts';
+import { nearest } from '../base/nearest.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
-import { nearest } from './shape.ts';
 
 /** RFC 6376 §5.4: hosts on the way change them. */
 const NEVER_SIGNED = ['return-path', 'received', 'dkim-signature'];

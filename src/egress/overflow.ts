@@ -1,6 +1,6 @@
 /** Where mail goes that a source in warm-up may not send now (`warmup[].overflow_pool`). */
 import type { Config } from '../config/schema.ts';
-import { sourceWarmUps } from '../config/warmup-schema.ts';
+import { sourceWarmUps } from '../config/source-warm-ups.ts';
 
 export class Overflow {
   readonly #pools = new Map<string, Map<string, string>>();

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import { sourceWarmUps } from '../config/warmup-schema.ts';
+import { sourceWarmUps } from '../config/source-warm-ups.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Gate } from '../shaping/message-gates.ts';

@@ -1,9 +1,10 @@
 /** What the schema cannot say of `adaptive`, `rules` and `warmup`: as a start and `config check` look at them. */
+
+import { nearest } from '../base/nearest.ts';
 import { isTimeZone } from '../base/time-zone.ts';
 import type { Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
-import { nearest } from '../config/shape.ts';
-import { sourceWarmUps } from '../config/warmup-schema.ts';
+import { sourceWarmUps } from '../config/source-warm-ups.ts';
 import { problemsOfRules } from './rules/rules-file.ts';
 import type { ShapingData } from './shaping-data.ts';
 import { windowOf } from './warmup/sending-days.ts';

@@ -5,11 +5,12 @@
 
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { nearest } from '../base/nearest.ts';
 import { readRegularText } from '../base/regular-file.ts';
 import { isDay } from '../base/time-text.ts';
 import { type Node, type Place, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';
 import { keyPath } from '../config/key-path.ts';
-import { accepts, nearest } from '../config/shape.ts';
+import { accepts } from '../config/shape.ts';
 import { nodeAt, toValue } from '../config/source.ts';
 import { LIMIT_NAMES, type Limits, schemaOfLimit, type Totals } from './limits.ts';
 import { MATCH_LISTS, matchProblems } from './match-lists.ts';

@@ -1,5 +1,5 @@
 /** Values that sources have of their own at a provider: `sources` by name, and `pools` for all members of one. */
-import { nearest } from '../config/shape.ts';
+import { nearest } from '../base/nearest.ts';
 import { type Limits, SOURCE_LIMIT_NAMES } from './limits.ts';
 
 /** What the config says of sources, as far as it matters here. */

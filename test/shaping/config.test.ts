@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
-import { sourceWarmUps } from '../../src/config/warmup-schema.ts';
+import { sourceWarmUps } from '../../src/config/source-warm-ups.ts';
 import { RateControl } from '../../src/shaping/adaptive/rate-control.ts';
 import { settingsOf } from '../../src/shaping/adaptive/settings.ts';
 import { checkShapingConfig } from '../../src/shaping/check-config.ts';

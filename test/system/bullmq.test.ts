@@ -241,7 +241,7 @@ test('a node killed while it sends: the others take its rows over when its lease
   for (const to of recipients) await talk.accepted({ to });
   await sink.received(4);
   await a.kill();
-  await oneFateEach([a, b], recipients, LEASE_MS + 15_000);
+  await oneFateEach([a, b], recipients, LEASE_MS + 15_000, { sink, atMost: 4 });
 });
 
 test('a rate for each destination holds over the nodes', { skip, timeout: 60_000 }, async (t) => {

@@ -99,7 +99,7 @@ test('a node killed while it sends: another takes its rows over, one fate each',
   for (const to of recipients) await talk.accepted({ to });
   await sink.received(4);
   await a.kill();
-  await oneFateEach([a, b], recipients, LEASE_MS + 20_000);
+  await oneFateEach([a, b], recipients, LEASE_MS + 20_000, { sink, atMost: 4 });
   const extra = [...deliveries(sink).values()].reduce((sum, n) => sum + n - 1, 0);
   assert.ok(
     extra <= 8,

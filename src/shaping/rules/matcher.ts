@@ -1,8 +1,8 @@
 /** Whether what a peer said is what a rule is about. Patterns are RE2: linear in the text, whatever it is. */
 import { RE2JS, RE2JSException } from 're2js';
 import { globOf } from '../../base/glob.ts';
+import { nearest } from '../../base/nearest.ts';
 import type { DeliveryRule } from '../../config/delivery-rules-schema.ts';
-import { nearest } from '../../config/shape.ts';
 import { CLASSES, SCOPES } from '../../mail/verdict.ts';
 
 /** What a peer said of messages. */

@@ -1,6 +1,7 @@
 /** A file of rules on what peers refuse: a list, or an object with `rules`. All of it is good, or it is refused with every problem. */
 import { z } from 'zod';
 import { RelayError } from '../../base/errors.ts';
+import { nearest } from '../../base/nearest.ts';
 import { readRegularText } from '../../base/regular-file.ts';
 import {
   type DeliveryRule,
@@ -10,7 +11,6 @@ import {
 } from '../../config/delivery-rules-schema.ts';
 import { type Node, parseJsonc, SyntaxProblem } from '../../config/jsonc.ts';
 import { keyPath } from '../../config/key-path.ts';
-import { nearest } from '../../config/shape.ts';
 import { nodeAt, toValue } from '../../config/source.ts';
 import { matcherOf } from './matcher.ts';
 

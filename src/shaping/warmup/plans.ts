@@ -1,5 +1,5 @@
 /** Plans of warm-ups as the config has them. */
-import type { SourceWarmUp } from '../../config/warmup-schema.ts';
+import type { SourceWarmUp } from '../../config/source-warm-ups.ts';
 import { SendingDays } from './sending-days.ts';
 import type { WarmUpPlan } from './warm-up.ts';
 
