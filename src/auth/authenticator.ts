@@ -5,9 +5,9 @@
  */
 
 import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import { clientNetwork, formatNetwork, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
+import { type MostRecent, mostRecent } from '../base/most-recent.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
 import { isCramDigest } from '../protocol/sasl/cram-md5.ts';
@@ -54,12 +54,12 @@ export class Authenticator {
   readonly #server: ServerConfig | null;
   #auth: Config['auth'];
   #backends: Backend[];
-  #cache: LRUCache<string, GivenRules> | null;
+  #cache: MostRecent<GivenRules> | null;
   readonly #turns: Turns;
   /** Pairs of a user and a client it logged in from, as digests. */
-  readonly #known = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: SUCCESS_REMEMBERED_MS });
+  readonly #known = mostRecent<true>(MAX_REMEMBERED, { ttl: SUCCESS_REMEMBERED_MS });
   /** Clients whose logins failed. */
-  readonly #failing = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: FAILURE_REMEMBERED_MS });
+  readonly #failing = mostRecent<true>(MAX_REMEMBERED, { ttl: FAILURE_REMEMBERED_MS });
   readonly #changed: () => void;
   readonly #faultLogged = new Map<string, number>();
 
@@ -312,5 +312,5 @@ function placeOf(client: string): string {
 }
 
 function createCache({ cache_ttl_ms: ttl, cache_max_entries: max }: Config['auth']) {
-  return ttl === 0 ? null : new LRUCache<string, GivenRules>({ max, ttl });
+  return ttl === 0 ? null : mostRecent<GivenRules>(max, { ttl });
 }

@@ -3,7 +3,7 @@
  * (judgement.ts), of those that may send to its provider now. Where a rule asks for the provider, or a limit that may send it to another pool for the site, an attempt waits for the first route of its destination. Mail to hosts
  * that the operator chose leaves from the default source.
  */
-import { LRUCache } from 'lru-cache';
+import { mostRecent } from '../base/most-recent.ts';
 import type { Egress, EgressSource } from '../egress/egress.ts';
 import type { PoolMove } from '../egress/pool-moves.ts';
 import type { Job } from '../mail/job.ts';
@@ -40,9 +40,9 @@ const MAX_REFUSED = 10_000;
 export class Departures {
   readonly #ports: DeparturesPorts;
   #egress: Egress;
-  readonly #sites = new LRUCache<string, Site>({ max: MAX_SITES });
+  readonly #sites = mostRecent<Site>(MAX_SITES);
   /** By queue id and destination: the source that was refused. */
-  readonly #refused = new LRUCache<string, string>({ max: MAX_REFUSED });
+  readonly #refused = mostRecent<string>(MAX_REFUSED);
   /** Attempts that wait for the first route of their destination. */
   readonly #unrouted = new Map<string, Attempt[]>();
 

@@ -1,5 +1,5 @@
 /** How many requests each client made in the last minute; the oldest clients are forgotten beyond a bound. */
-import { LRUCache } from 'lru-cache';
+import { mostRecent } from '../base/most-recent.ts';
 
 const MINUTE_MS = 60_000;
 const MAX_CLIENTS = 20_000;
@@ -12,7 +12,7 @@ interface Count {
 
 export class RequestRates {
   readonly #perMin: number;
-  readonly #counts = new LRUCache<string, Count>({ max: MAX_CLIENTS });
+  readonly #counts = mostRecent<Count>(MAX_CLIENTS);
 
   constructor(perMin: number) {
     this.#perMin = perMin;

@@ -3,7 +3,7 @@
  * bounds; failures are not kept. What is known is answered at once, without a promise. A question that is in flight
  * already is not asked again.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../base/most-recent.ts';
 import type { Config } from '../config/schema.ts';
 import { Queries } from '../dns/queries.ts';
 
@@ -31,7 +31,7 @@ export class PolicyDns {
   readonly #rules: Config['dns'];
   /** Made at the first question: most relays never ask one. */
   #queries: PolicyQueries | null;
-  #cache: LRUCache<string, Records> | null = null;
+  #cache: MostRecent<Records> | null = null;
   readonly #asked = new Map<string, Promise<Records | null>>();
 
   /** @param queries for tests; by default a resolver as the rules say. */
@@ -58,7 +58,7 @@ export class PolicyDns {
         if (found === null) return null;
         const { cache_max_ttl_ms: most } = this.#rules;
         // Without a cache each answer still serves the session that waited for it.
-        this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
+        this.#cache ??= mostRecent(Math.max(1, this.#rules.cache_max_entries), { ttlResolution: 100 });
         this.#cache.set(key, found.records, { ttl: Math.max(MIN_TTL_MS, Math.min(found.ttlMs, most)) });
         return found.records;
       });

@@ -1,7 +1,7 @@
 /** The warm-ups of one relay process: plans of the config, limits, events. Part of the composition root. */
 import { dirname, join } from 'node:path';
-import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
+import { mostRecent } from '../base/most-recent.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { sourceWarmUps } from '../config/source-warm-ups.ts';
@@ -38,7 +38,7 @@ export class RelayWarmUp {
   readonly #turns = new Map<string, { gate: Gate; toMs: number }>();
   #turnsChanged = false;
   /** By queue id: source and site of messages that warm-ups sent, since the start. */
-  readonly #sent = new LRUCache<string, readonly [source: string, site: string]>({ max: MAX_REMEMBERED });
+  readonly #sent = mostRecent<readonly [source: string, site: string]>(MAX_REMEMBERED);
 
   constructor(setup: RelayWarmUpSetup) {
     const { config, place, limits, log } = setup;

@@ -3,8 +3,9 @@
  * 6533). Promises to send none to the null reverse-path (I4) and none against NOTIFY, to bound their size whatever the
  * message and its recipients are, and to bound their number to a sender whom a client without relay rights named.
  */
-import { LRUCache } from 'lru-cache';
+
 import { domainOf } from '../base/domain.ts';
+import { mostRecent } from '../base/most-recent.ts';
 import type { Config } from '../config/schema.ts';
 import { NOTIFY } from '../mail/envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
@@ -41,7 +42,7 @@ export interface DsnPorts {
 export class DsnWriter {
   readonly #ports: DsnPorts;
   /** For each sender the failure reports for mail of strangers in this hour, and when the first was sent. */
-  readonly #ofStrangers = new LRUCache<string, { sinceMs: number; count: number }>({ max: MAX_STRANGERS });
+  readonly #ofStrangers = mostRecent<{ sinceMs: number; count: number }>(MAX_STRANGERS);
 
   constructor(ports: DsnPorts) {
     this.#ports = ports;

@@ -3,8 +3,9 @@
  * complete, from a word of shared memory that says which shards can be used: no question to another thread, and a
  * shard that is down gets nothing new.
  */
-import { LRUCache } from 'lru-cache';
+
 import { GAUGE, type Gauges } from '../admission/gauges.ts';
+import { type MostRecent, mostRecent } from '../base/most-recent.ts';
 import type { Config } from '../config/schema.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import { type QueueIds, withShard } from '../mail/queue-id.ts';
@@ -40,7 +41,7 @@ export class ShardRouter {
   readonly #router: Distributed['router'] | null;
   readonly #shards: Weighted[];
   readonly #idOfName = new Map<string, number>();
-  readonly #answers: LRUCache<string, Answer>;
+  readonly #answers: MostRecent<Answer>;
   /** The set of usable shards that `#choices` is for. */
   #mask = -1;
   #choices: Weighted[] = [];
@@ -55,7 +56,7 @@ export class ShardRouter {
     distributed?.shards.forEach(({ name, id }, i) => {
       this.#idOfName.set(name, id ?? i);
     });
-    this.#answers = new LRUCache({ max: distributed?.router.cache_max_entries ?? 1 });
+    this.#answers = mostRecent(distributed?.router.cache_max_entries ?? 1);
   }
 
   /** At MAIL: asks for the sender's shard, so that the answer comes while the client sends the rest. */

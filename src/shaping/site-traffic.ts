@@ -2,7 +2,7 @@
  * What a relay process sends to each site since it knows it, and by which hosts. Bounded: beyond MAX_SITES the one that mail was
  * sent to least lately is forgotten.
  */
-import { LRUCache } from 'lru-cache';
+import { mostRecent } from '../base/most-recent.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import { addHost, MAX_REPORTED, type SiteHost, type SiteReport } from '../mail/site-report.ts';
 import type { LimitKey, SiteHosts } from './limit-key.ts';
@@ -19,7 +19,7 @@ interface Traffic {
 }
 
 export class SiteTraffic {
-  readonly #sites = new LRUCache<string, Traffic>({ max: MAX_SITES });
+  readonly #sites = mostRecent<Traffic>(MAX_SITES);
   /** Time of day. */
   readonly #now: () => number;
 

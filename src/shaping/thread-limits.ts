@@ -4,7 +4,7 @@
  * nobody uses are given up.
  */
 
-import { LRUCache } from 'lru-cache';
+import { mostRecent } from '../base/most-recent.ts';
 import { LaneLimits } from './lane-limits.ts';
 import type { LimitKey, LimitNews, SlotOf } from './limit-key.ts';
 import { limitKeyText } from './limit-key.ts';
@@ -43,7 +43,7 @@ export class ThreadLimits {
   #idle = 0;
   #news: LimitNews = nothing();
   /** Hosts of sites that the main thread was told of. */
-  readonly #told = new LRUCache<string, Set<string>>({ max: MAX_IDLE_KEYS });
+  readonly #told = mostRecent<Set<string>>(MAX_IDLE_KEYS);
   #data: ShapingData;
   #sites: Sites;
   #providers: Map<string, Provider>;

@@ -3,7 +3,7 @@
  * questions at the same time are asked once. A failure is a value, never an exception; what it means for mail is
  * decided elsewhere.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../../base/most-recent.ts';
 import type { Config } from '../../config/schema.ts';
 import { Queries } from '../../dns/queries.ts';
 
@@ -45,7 +45,7 @@ const NO_NAME: ReadonlySet<string> = new Set(['ENOTFOUND', 'EBADNAME']);
 export class Dns {
   readonly #rules: Rules;
   readonly #queries: DnsQueries;
-  readonly #cache: LRUCache<string, Cached> | null;
+  readonly #cache: MostRecent<Cached> | null;
   readonly #asked = new Map<string, Promise<Cached>>();
 
   /** @param queries for tests; default: a resolver by these rules. */
@@ -54,7 +54,7 @@ export class Dns {
     this.#queries = queries;
     // A thread asks for many names in a burst, so the clock is read at most once per turn.
     this.#cache =
-      rules.cache_max_entries === 0 ? null : new LRUCache({ max: rules.cache_max_entries, ttlResolution: 1 });
+      rules.cache_max_entries === 0 ? null : mostRecent(rules.cache_max_entries, { ttlResolution: 1 });
   }
 
   /** MX records in the order of the answer. */

@@ -4,7 +4,7 @@
  * their TTL; equal questions at the same time are asked once; the number of questions is limited. An answer can be
  * trusted as far as the resolver and the way to it: see docs/tls.md.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../../base/most-recent.ts';
 import type { Config } from '../../config/schema.ts';
 import { type Answer, answerOf, temporary } from '../../dns/answer.ts';
 import { BUSY, Resolvers } from '../../dns/resolvers.ts';
@@ -25,7 +25,7 @@ const MAX_WAITING = 10_000;
 export class ValidatedDns {
   readonly #rules: Config['dns'];
   readonly #resolvers: Resolvers;
-  readonly #cache: LRUCache<string, Answer> | null;
+  readonly #cache: MostRecent<Answer> | null;
   readonly #asked = new Map<string, Promise<Answer>>();
   readonly #waiting: (() => void)[] = [];
   #asking = 0;
@@ -34,7 +34,7 @@ export class ValidatedDns {
     this.#rules = rules;
     this.#resolvers = new Resolvers(rules, systemServers);
     const max = rules.cache_max_entries;
-    this.#cache = max === 0 ? null : new LRUCache({ max, ttlResolution: 1 });
+    this.#cache = max === 0 ? null : mostRecent(max, { ttlResolution: 1 });
   }
 
   async mx(name: string): Promise<DnsAnswer<MxRecord>> {

@@ -3,7 +3,7 @@
  * announces the policy; it is fetched, and kept for as long as it says, also on disk. When the record vanishes or a
  * fetch fails, the policy that is kept still holds. Never rejects: without a policy mail goes as the config says.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../../base/most-recent.ts';
 import type { TlsFailure } from '../../mail/tls-session.ts';
 import type { Dns, DnsAnswer } from '../names/dns.ts';
 import { type FetchPolicy, fetchFailure } from './sts-fetch.ts';
@@ -45,12 +45,12 @@ interface Known {
 
 export class MtaSts {
   readonly #options: MtaStsOptions;
-  readonly #known: LRUCache<string, Known>;
+  readonly #known: MostRecent<Known>;
   readonly #asked = new Map<string, Promise<StsPolicy | StsFailure | null>>();
 
   constructor(options: MtaStsOptions) {
     this.#options = options;
-    this.#known = new LRUCache({ max: options.maxDomains });
+    this.#known = mostRecent(options.maxDomains);
   }
 
   /** @param domain A-labels in lower case. */

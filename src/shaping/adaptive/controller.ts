@@ -3,7 +3,7 @@
  * each second or so, the time. A key that was never refused anything costs a tally. Bounded: beyond `maxKeys` the key that was
  * used least lately is forgotten, with its limit.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../../base/most-recent.ts';
 import { ConnectionControl } from './connection-control.ts';
 import { keyOf, keyText, type LimitKey } from './keys.ts';
 import type { KeyNews } from './news.ts';
@@ -101,7 +101,7 @@ export interface LearnedRecord {
 export class AdaptiveController {
   readonly #settings: AdaptiveSettings;
   readonly #ports: ControllerPorts;
-  readonly #entries: LRUCache<string, Entry>;
+  readonly #entries: MostRecent<Entry>;
   /** Keys that have a limit, or look for one. */
   readonly #limited = new Map<string, Entry>();
   /** How many of them are no sources. */
@@ -110,8 +110,7 @@ export class AdaptiveController {
   constructor(settings: AdaptiveSettings, ports: ControllerPorts) {
     this.#settings = settings;
     this.#ports = ports;
-    this.#entries = new LRUCache({
-      max: settings.maxKeys,
+    this.#entries = mostRecent(settings.maxKeys, {
       dispose: (entry, text, reason) => {
         if (reason === 'evict' && this.#release(text, entry)) this.#tell(entry, 'forgotten', NO_LIMIT);
       },

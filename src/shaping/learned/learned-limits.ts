@@ -4,7 +4,7 @@
  * whose connections end as we end them is not known here. Pure. Bounded: beyond MAX_KEYS the signs that are oldest are forgotten,
  * and the limits that end first.
  */
-import { LRUCache } from 'lru-cache';
+import { mostRecent } from '../../base/most-recent.ts';
 import { type LimitSign, limitKeyText } from '../limit-key.ts';
 
 export type LearnedName = 'messages_per_connection' | 'max_connections';
@@ -68,7 +68,7 @@ interface Watch {
 
 export class LearnedLimits {
   readonly #ports: LearnedLimitsPorts;
-  readonly #watches = new LRUCache<string, Watch>({ max: MAX_KEYS });
+  readonly #watches = mostRecent<Watch>(MAX_KEYS);
   /** By key and limit; the one that ends first comes first. */
   readonly #learned = new Map<string, LearnedLimit>();
 

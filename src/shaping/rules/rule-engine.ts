@@ -3,7 +3,7 @@
  * of what it is told, so the past can be told to it too. Bounded: a rule counts for so many targets, the one heard of least
  * lately is forgotten.
  */
-import { LRUCache } from 'lru-cache';
+import { type MostRecent, mostRecent } from '../../base/most-recent.ts';
 import type { DeliveryRule, RuleTarget } from '../../config/delivery-rules-schema.ts';
 import { type Fact, type Matcher, matcherOf } from './matcher.ts';
 import { SlidingWindow } from './window.ts';
@@ -34,7 +34,7 @@ interface Count {
 interface Counting {
   rule: DeliveryRule;
   matcher: Matcher;
-  counts: LRUCache<string, Count>;
+  counts: MostRecent<Count>;
 }
 
 const VALUES: Record<RuleTarget, (fact: Fact) => string> = {
@@ -58,7 +58,7 @@ export class RuleEngine {
     this.#rules = rules.map((rule) => {
       const matcher = matcherOf(rule);
       if (Array.isArray(matcher)) throw new Error(`rule ${rule.name}: ${matcher.join(': ')}`);
-      return { rule, matcher, counts: new LRUCache({ max: MAX_TARGETS }) };
+      return { rule, matcher, counts: mostRecent(MAX_TARGETS) };
     });
     this.countsDeliveries = rules.some(
       ({ threshold: { ratio, of } }) => ratio !== undefined && of === 'attempts',
