@@ -64,6 +64,7 @@ const common = {
   ciphersuites: '',
   crl: '',
   resumption: 'full',
+  caLater: false,
   namesCa: false,
 } as const;
 const ticketSecret = randomBytes(32);

@@ -37,6 +37,7 @@ const TLS = {
   ciphersuites: '',
   ca: '',
   crl: '',
+  caLater: false,
   namesCa: false,
   sessionSeconds: 7200,
 } as const;

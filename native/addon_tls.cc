@@ -28,7 +28,7 @@ napi_value slot(napi_env env, napi_callback_info) { return from_number(env, tls_
 
 /**
  * tlsConfigure(slot, {server, certificates: [{chain, key}], groups: [{certificates, names}], minVersion, ciphers,
- * ciphersuites, ca, crl, namesCa, ticketSecret, sessionSeconds, resumption}): '', or what is wrong (then the slot
+ * ciphersuites, ca, crl, caLater, namesCa, ticketSecret, sessionSeconds, resumption}): '', or what is wrong (then the slot
  * stays as it was)
  */
 napi_value configure(napi_env env, napi_callback_info info) {
@@ -51,6 +51,7 @@ napi_value configure(napi_env env, napi_callback_info info) {
   setup.ciphersuites = to_text(env, property(env, o, "ciphersuites"));
   setup.ca = to_text(env, property(env, o, "ca"));
   setup.crl = to_text(env, property(env, o, "crl"));
+  setup.ca_later = to_bool(env, property(env, o, "caLater"));
   setup.names_ca = to_bool(env, property(env, o, "namesCa"));
   Bytes secret = to_bytes(env, property(env, o, "ticketSecret"));
   setup.ticket_secret.assign(reinterpret_cast<const char*>(secret.at), secret.length);

@@ -154,7 +154,11 @@ SSL_CTX* TlsContext::make(const TlsSetup& setup, const std::vector<uint32_t>& ce
   for (uint32_t index : certificates) {
     if (index >= setup.certificates.size() || !use_certificate(ctx, setup.certificates[index])) return nullptr;
   }
-  if (!add_trust(SSL_CTX_get_cert_store(ctx), setup.ca, setup.crl)) return nullptr;
+  if (!add_trust(SSL_CTX_get_cert_store(ctx), setup.ca_later ? "" : setup.ca, setup.crl)) return nullptr;
+  if (setup.ca_later) {
+    late_ca_ = setup.ca;
+    SSL_CTX_set_cert_verify_callback(ctx, on_chain, this);
+  }
   X509_VERIFY_PARAM_set_purpose(SSL_CTX_get0_param(ctx),
                                 setup.server ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER);
   set_resumption(ctx);
@@ -185,6 +189,14 @@ SSL_CTX* TlsContext::make(const TlsSetup& setup, const std::vector<uint32_t>& ce
     ERR_clear_error();
   }
   return ctx;
+}
+
+int TlsContext::on_chain(X509_STORE_CTX* chain, void* arg) {
+  auto* context = static_cast<TlsContext*>(arg);
+  // What cannot be read is not trusted.
+  std::call_once(context->late_ca_read_,
+                 [&] { add_trust(X509_STORE_CTX_get0_store(chain), std::move(context->late_ca_), ""); });
+  return X509_verify_cert(chain);
 }
 
 // -------------------------------------------------------------------------------------------------- server name

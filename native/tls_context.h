@@ -43,6 +43,8 @@ struct TlsSetup {
   /** ca: PEM of trusted certificates; crl: PEM of revocation lists. */
   std::string ca;
   std::string crl;
+  /** Client: these are read when the first certificate is verified; a hundred and more take as long as all else of a start. */
+  bool ca_later = false;
   /** Server: tell clients that their certificate should be issued by these. */
   bool names_ca = false;
   /** Secret from which the keys of session tickets are derived: the same in all processes that share a listener. 32 bytes. */
@@ -75,6 +77,7 @@ class TlsContext {
   SSL_CTX* make(const TlsSetup& setup, const std::vector<uint32_t>& certificates);
   const SSL_CTX* find(const std::string& name) const;
   void set_resumption(SSL_CTX* ctx);
+  static int on_chain(X509_STORE_CTX* chain, void* context);
   /** Keys for the tickets of a period. They are kept, because deriving them costs as much as a ticket itself. */
   struct TicketKeys {
     uint64_t period = 0;
@@ -99,6 +102,8 @@ class TlsContext {
   std::mutex ticket_lock_;
   TicketKeys ticket_keys_[2];
   std::string trust_mark_;
+  std::string late_ca_;
+  std::once_flag late_ca_read_;
   std::vector<SSL_CTX*> contexts_;
   std::unordered_map<std::string, SSL_CTX*> by_name_;
 };

@@ -157,6 +157,8 @@ export interface TlsSetup {
   ca: string;
   crl: string;
   /** Server: send the names of trusted authorities when asking for a client's certificate. */
+  /** Client: `ca` is read when the first certificate is verified. What cannot be read is not trusted. */
+  caLater: boolean;
   namesCa: boolean;
   /** Server: 32 bytes with which session tickets are encrypted. */
   ticketSecret: Uint8Array;

@@ -305,6 +305,7 @@ export function clientTls(ca: string, over: Partial<TlsSetup> = {}): number {
     ciphersuites: '',
     ca,
     crl: '',
+    caLater: false,
     namesCa: false,
     ticketSecret: Buffer.alloc(0),
     sessionSeconds: 1,

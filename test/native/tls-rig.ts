@@ -15,6 +15,7 @@ const DEFAULTS: TlsSetup = {
   ciphersuites: '',
   ca: '',
   crl: '',
+  caLater: false,
   namesCa: false,
   ticketSecret: SECRET,
   sessionSeconds: 3600,

@@ -247,6 +247,18 @@ test('a session that comes with a great deal of certificates is not kept', async
   }
 });
 
+test('authorities that are read later vouch as others do, for several connections; what is no certificate vouches for none', async () => {
+  const { server } = slots;
+  const late = { server, client: clientSlot({ caLater: true }) };
+  for (let i = 0; i < 3; i++) assert.equal((await secured(rig, late)).clientFacts.verify, 0);
+  await assert.rejects(secured(rig, late, { name: 'other.test' }), /hostname|alert/i);
+  for (const ca of ['', 'no certificate', makeSelfSigned(['other.test'], 1, 'ecdsa').certificate]) {
+    const distrusting = { server, client: clientSlot({ caLater: true, ca }) };
+    await assert.rejects(secured(rig, distrusting), /self-signed|alert/i);
+    assert.notEqual((await secured(rig, distrusting, { verify: TLS_VERIFY.ask })).clientFacts.verify, 0);
+  }
+});
+
 test('trust refuses a name that is not the certificate’s and one nobody vouches for; without it both are told', async () => {
   await assert.rejects(secured(rig, slots, { name: 'other.example' }), /hostname mismatch|alert/i);
   const distrusting = { server: slots.server, client: clientSlot({ ca: '' }) };
