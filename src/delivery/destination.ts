@@ -260,6 +260,10 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
     else if (this.slowsByItself) this.#pace.slowDown(scope, this.now());
   }
 
+  keepApart(): void {
+    this.#hosts.keepApart();
+  }
+
   works({ host }: ClientSession): void {
     this.#hosts.works(host.address);
   }
@@ -272,7 +276,7 @@ export class Destination extends LaneTerms<Destination> implements SessionOwner 
 
   /** Takes over a connection of another domain of its site that has no work. */
   #adopt(hosts: readonly Host[]): boolean {
-    const session = this.ports.adopt(this, hosts);
+    const session = this.#hosts.isApart ? null : this.ports.adopt(this, hosts);
     if (session === null) return false;
     this.#hosts.reached(session.host.address);
     this.#begins(session);

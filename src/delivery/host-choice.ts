@@ -16,6 +16,7 @@ export class HostChoice {
   /** The hosts of the last route. */
   #hosts: readonly Host[] = [];
   readonly #failed = new FailedHosts();
+  #apartUntilMs = 0;
 
   constructor(ports: HostChoicePorts) {
     this.#ports = ports;
@@ -54,6 +55,16 @@ export class HostChoice {
     this.#failed.failed(address, this.#ports.now() + this.#ports.rules.failed_host_ttl_ms);
   }
 
+  /** Connections that were opened for other domains are not used for a while. */
+  keepApart(): void {
+    const { suspend_ms, failed_host_ttl_ms } = this.#ports.rules;
+    this.#apartUntilMs = this.#ports.now() + Math.max(suspend_ms, failed_host_ttl_ms);
+  }
+
+  get isApart(): boolean {
+    return this.#apartUntilMs > this.#ports.now();
+  }
+
   reached(address: string): void {
     this.#failed.reached(address);
   }
@@ -64,7 +75,7 @@ export class HostChoice {
 
   /** Whether anything is remembered. */
   get remembers(): boolean {
-    return this.#failed.any(this.#ports.now());
+    return this.isApart || this.#failed.any(this.#ports.now());
   }
 
   /** Whether there is a host besides these that can be reached, as far as we know. */

@@ -87,6 +87,7 @@ class Peer {
       slowDown: () => {},
       hasOthers: () => false,
       works: () => {},
+      keepApart: () => {},
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { Pace } from '../../src/delivery/pace.ts';
 import { readRulesTexts } from '../../src/feedback/rules-text.ts';
 import { ThreadReplies } from '../../src/feedback/thread-replies.ts';
+import type { AttemptResult } from '../../src/mail/job.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import type { ScriptedSink, SinkOptions } from '../support/scripted-sink.ts';
 import { fates, type Harness, outcomeOf, startSender, startSink } from './harness.ts';
@@ -257,4 +258,46 @@ test('tls_required over a connection in the clear: once more at once where TLS w
   assert.deepEqual(fates(again), ['deferred peer_4xx'], 'and offers it in vain');
   assert.equal(sink.connections, 3);
   harness.stop();
+});
+
+for (const reply of [
+  '421 4.7.0 enough',
+  'drop',
+  '421 4.7.0 too many recipients on this connection',
+  '452 4.5.3 too many recipients in this session',
+  '550 5.5.3 too many recipients',
+])
+  test(`a host that counts recipients over the connection: ${reply}`, async () => {
+    const sink = await startSink({ recipientsOfConnection: { most: 10, reply } });
+    const harness = sendTo(sink, { suspend_after_failures: 100 });
+    // One transaction with so many never gets through; the first attempts show how many do.
+    const results = [];
+    for (let i = 0; i < 4; i++) results.push(await harness.attempt({ recipients: people(25) }));
+    assert.deepEqual(new Set(fates(results.at(-1) as AttemptResult)), new Set(['delivered']));
+    const small = await harness.attemptAll(many(40));
+    assert.deepEqual(new Set(small.flatMap(fates)), new Set(['delivered']));
+    for (const { isSaid } of harness.signs) assert.equal(isSaid, false);
+    harness.stop();
+    await sink.stop();
+  });
+
+test('a connection that took mail, and then only defers it, ends; the next one is asked', async () => {
+  const sink = await startSink({ recipientsOfConnection: { most: 5, reply: '450 4.7.1 not now' } });
+  const harness = sendTo(sink);
+  const results = await harness.attemptAll(many(30));
+  const later = results.flatMap(fates).filter((fate) => fate !== 'delivered');
+  assert.deepEqual(new Set(later), new Set(['deferred peer_4xx']));
+  assert.ok(later.length <= 15, `${later.length} of 30 wait`);
+  assert.ok(sink.connections >= 3);
+  harness.stop();
+  await sink.stop();
+});
+
+test('a connection that only ever deferred mail is not at fault', async () => {
+  const sink = await startSink({ recipientsOfConnection: { most: 0, reply: '450 4.7.1 not now' } });
+  const harness = sendTo(sink);
+  for (let i = 0; i < 6; i++) await harness.attempt({ recipients: ['r@x.test'] });
+  assert.equal(sink.connections, 1);
+  harness.stop();
+  await sink.stop();
 });

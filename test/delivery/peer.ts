@@ -46,6 +46,7 @@ export class Peer {
       slowDown: () => {},
       hasOthers: () => this.others,
       works: () => {},
+      keepApart: () => {},
       get turn() {
         return peer.turn;
       },

@@ -7,6 +7,9 @@ import type { Host } from '../../src/delivery/route.ts';
 import type { HostDane } from '../../src/delivery/security/dane.ts';
 import { type OpenSession, servesToo } from '../../src/delivery/security/shared-session.ts';
 import type { TlsMode, TlsPolicy } from '../../src/delivery/security/tls-policy.ts';
+import { readRulesTexts } from '../../src/feedback/rules-text.ts';
+import { ThreadReplies } from '../../src/feedback/thread-replies.ts';
+import type { AttemptResult } from '../../src/mail/job.ts';
 import type { ShapingData } from '../../src/shaping/shaping-data.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import type { ScriptedSink, SinkOptions } from '../support/scripted-sink.ts';
@@ -207,6 +210,9 @@ describe('a connection serves another domain', () => {
   });
 });
 
+const replies = new ThreadReplies(readRulesTexts(''), 10, (error) => {
+  throw error;
+});
 let dns: DnsServer;
 const DOMAINS = Array.from({ length: 50 }, (_, i) => `d${i}.test`);
 const MX = {
@@ -313,4 +319,46 @@ test('a domain whose word on TLS a connection does not meet has its own turn and
       for (const domains of domainsOf(sinks)) assert.ok(!domains.has('d7.test'));
     },
   );
+});
+
+for (const reply of [
+  '550 5.7.1 relaying denied',
+  '550 no',
+  '451 4.3.0 not here',
+  '421 4.3.0 go away',
+  'drop',
+])
+  test(`a host that on a connection for one domain says to another: ${reply}`, async () => {
+    await withSite(
+      { max_connections: 2 },
+      { ip_family: 'ipv4', max_hosts_per_attempt: 1 },
+      { otherDomainOfConnection: reply },
+      async (sinks, harness) => {
+        harness.classify = (one) => replies.classify(one);
+        // The second time it is known: no connection of another domain is tried, so none ends for it.
+        for (const opened of [2, 2]) {
+          const before = connectionsOf(sinks);
+          for (const destination of ['d1.test', 'd2.test']) {
+            const [result] = await harness.attemptAll([{ recipients: [`u@${destination}`], destination }]);
+            assert.deepEqual(
+              [fates(result as AttemptResult), result?.attempts],
+              [['delivered'], 1],
+              destination,
+            );
+          }
+          assert.ok(connectionsOf(sinks) - before <= opened);
+        }
+        for (const { size } of domainsOf(sinks)) assert.equal(size, 1);
+      },
+    );
+  });
+
+test('what a host says of a recipient counts on any connection of the site', async () => {
+  await withSite({ max_connections: 2 }, { ip_family: 'ipv4' }, {}, async (sinks, harness) => {
+    harness.classify = (one) => replies.classify({ ...one, enhanced: '5.1.1', text: 'user unknown' });
+    await harness.attempt({ recipients: ['u@d1.test'], destination: 'd1.test' });
+    const refused = await harness.attempt({ recipients: ['bounce-550@d2.test'], destination: 'd2.test' });
+    assert.deepEqual(fates(refused), ['bounced peer_5xx']);
+    assert.equal(connectionsOf(sinks), 1);
+  });
 });

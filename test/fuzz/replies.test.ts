@@ -114,6 +114,7 @@ test('after any replies, whatever they mean, each recipient has exactly one fate
           slowDown: () => {},
           hasOthers: () => others,
           works: () => {},
+          keepApart: () => {},
           get turn() {
             return turn;
           },

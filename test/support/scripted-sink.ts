@@ -48,6 +48,10 @@ export interface SinkOptions {
   tooManyReply?: string;
   /** Reply to a RCPT whose domain is not that of the first of the transaction. */
   otherDomain?: string;
+  /** Reply to a RCPT whose domain is not that of the first of the connection; 'drop' closes it. */
+  otherDomainOfConnection?: string;
+  /** After so many RCPTs on the connection, the reply to each further one; 'drop' closes it. */
+  recipientsOfConnection?: { most: number; reply: string };
   /** Of a transaction of more recipients, the reply at a stage. */
   splitOver?: { recipients: number; at: 'data' | 'dot'; reply: string };
   /** DATA without an accepted recipient: '554' (default) or '354', which then takes the content. */
@@ -207,6 +211,8 @@ class SinkConnection {
   #authenticated = false;
   #inAuth = false;
   #accepted = 0;
+  #firstDomain = '';
+  #rcpts = 0;
   /** Where the search for the end of data goes on. */
   #searched = 0;
 
@@ -421,6 +427,10 @@ class SinkConnection {
     const [first] = this.#recipients;
     const { otherDomain } = this.#sink.options;
     if (otherDomain !== undefined && first?.address.endsWith(domain) === false) return this.#say(otherDomain);
+    this.#firstDomain ||= domain;
+    const { otherDomainOfConnection: stranger, recipientsOfConnection: counted } = this.#sink.options;
+    if (stranger !== undefined && domain !== this.#firstDomain) return this.#tooMany(stranger);
+    if (counted !== undefined && ++this.#rcpts > counted.most) return this.#tooMany(counted.reply);
     const fault = this.#fault(address, 'rcpt');
     if (fault !== null && !this.#positive(fault)) return this.#fail(fault, `RCPT <${address}>`);
     this.#recipients.push({ address, params: parameters(path[2] as string) });
@@ -580,7 +590,8 @@ class SinkConnection {
   }
 
   #tooMany(reply: string): void {
-    if (reply.startsWith('421')) this.#close(reply);
+    if (reply === 'drop') this.#hangUp();
+    else if (reply.startsWith('421')) this.#close(reply);
     else this.#say(reply);
   }
 

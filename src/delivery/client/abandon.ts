@@ -4,7 +4,7 @@ import type { Attempt } from '../attempt.ts';
 import { outcomeBy } from '../outcome.ts';
 import { isOfConnection } from './blame.ts';
 import { applyRefusals } from './envelope.ts';
-import { MAX_RETURNS, mayReconnect } from './moves.ts';
+import { endedAmid, MAX_RETURNS, mayReconnect } from './moves.ts';
 import type { ClientSession } from './session.ts';
 import type { Fault, Transaction } from './state.ts';
 import { brokeOff } from './tls.ts';
@@ -42,6 +42,7 @@ export function abandon(
     goOn(session, attempt);
     return;
   }
+  if (at === 'envelope') endedAmid(session, transaction, fault);
   // We sent too much, whichever host says so.
   if (verdict?.move === 'slow_down') fault.ofConnection = true;
   brokeOff(session, fault, attempt.job.attempts);

@@ -30,11 +30,8 @@ export function isOurs(error: string, address: string): boolean {
  * For a transaction of which no content was sent: whether the fault is the connection's, and the message has no part
  * in it.
  */
-export function isOfConnection(
-  session: ClientSession,
-  transaction: Transaction,
-  { reason, reply, confused = false }: Fault,
-): boolean {
+export function isOfConnection(session: ClientSession, transaction: Transaction, fault: Fault): boolean {
+  const { reason, reply, confused = false } = fault;
   const unseen = transaction.replies === 0;
   if (reason === 'shutdown') return unseen;
   if (reason !== 'connection_lost' && reason !== 'timeout' && reply?.code !== 421) return false;
@@ -45,11 +42,25 @@ export function isOfConnection(
     if (lostAhead) beCareful(session);
     // The peer ends connections after use, or has lost its place in this one.
     if (unseen || confused) return true;
+    if (refusesFurther(session, transaction, fault)) {
+      if (session.borrowed) session.owner.keepApart();
+      return true;
+    }
   }
   const lost = confused || (silent && !unseen);
   if (!session.offered.pipelining || !lost || !beCareful(session)) return false;
   return confused || !session.owner.hasOthers(session);
 }
+
+/** Whether the peer took messages on this connection, and ends it at a recipient of a further one: it may count recipients. */
+const refusesFurther = (
+  session: ClientSession,
+  { awaits }: Transaction,
+  { reason, reply, verdict }: Fault,
+): boolean =>
+  session.delivers &&
+  awaits === 'rcpt' &&
+  (reply === null ? reason === 'connection_lost' : verdict?.move === 'retry_later');
 
 export function isCareful({ owner, host }: ClientSession): boolean {
   return owner.careful.has(host, owner.now());

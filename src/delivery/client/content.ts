@@ -75,6 +75,7 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
   if (!state.empty) {
     if (positive) {
       attempt.decide(accepted, delivered(reply, session.offered.dsn));
+      attempt.returns = 0;
       session.took();
     } else refuse(session, transaction, accepted, session.judge(reply, 'content'));
   }

@@ -8,7 +8,7 @@ import type { Verdict } from '../../mail/verdict.ts';
 import type { Attempt } from '../attempt.ts';
 import { deferred, replyLine, waiting } from '../outcome.ts';
 import type { ClientSession } from './session.ts';
-import type { Transaction } from './state.ts';
+import type { Fault, Transaction } from './state.ts';
 import { saidUsedUp } from './used-up.ts';
 
 /** An attempt that was put back this often is deferred instead. */
@@ -63,7 +63,8 @@ export function refuseMany(
     attempt.todo.push(...positions);
     return;
   }
-  if (isUsedUp && mayReconnect(session, attempt, verdict, reply)) {
+  // Where it took some before, and now not one, it may count them over the whole connection.
+  if ((isUsedUp || session.delivers) && mayReconnect(session, attempt, verdict, reply)) {
     attempt.todo.push(...positions);
     return;
   }
@@ -85,6 +86,20 @@ function saysTooMany(reply: PeerReply): boolean {
   if (reply.code !== 452 && reply.code !== 552) return false;
   if (reply.enhanced !== '') return reply.enhanced.endsWith('.5.3');
   return /too many/i.test(reply.text);
+}
+
+/**
+ * The peer ended the connection amid the recipients of a transaction, some of which it took: it may do so whenever there are as
+ * many, so that later transactions have fewer.
+ */
+export function endedAmid(
+  { owner }: ClientSession,
+  { awaits, accepted, count }: Transaction,
+  fault: Fault,
+): void {
+  if (awaits !== 'rcpt' || accepted.length === 0) return;
+  if (fault.reason !== 'connection_lost' && fault.reply?.code !== 421) return;
+  owner.recipientLimit = Math.min(owner.recipientLimit, Math.max(accepted.length, count >> 1));
 }
 
 /** Puts the recipients back for transactions of half as many. @returns false when there is one alone. */

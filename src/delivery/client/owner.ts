@@ -69,6 +69,8 @@ export interface SessionOwner {
   hasOthers(session: ClientSession): boolean;
   /** The host wants less mail, or fewer connections. */
   slowDown(session: ClientSession, verdict: Verdict): void;
+  /** Connections of other domains are of no use to this one for a while. */
+  keepApart(): void;
   /** The host took a message. */
   works(session: ClientSession): void;
 

@@ -19,6 +19,7 @@ import type { HostMode } from '../security/host-mode.ts';
 import { abandon, giveBack } from './abandon.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOurs } from './blame.ts';
+import { asBorrowed } from './borrowed.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { begin, envelopeReply, repliesAwaited } from './envelope.ts';
@@ -42,6 +43,8 @@ import { hungUp, type UsedUp } from './used-up.ts';
 
 /** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
+/** A connection that took messages, and then deferred so many in a row, may be why. */
+const MAX_IN_VAIN = 3;
 
 export class ClientSession {
   readonly id: number;
@@ -98,6 +101,11 @@ export class ClientSession {
   connected = true;
   /** An attempt that was taken from the destination, and is not yet part of `state`. */
   inHand: Attempt | null = null;
+  /** It works for another domain than it was opened for, and has taken no mail of that one yet. */
+  borrowed = false;
+  /** Transactions in a row that met a deferral, and the number of the last one. */
+  #inVain = 0;
+  #lastInVain = 0;
   #parser = new ReplyParser();
   /** The state that `fail` is ending. */
   #failing: ClientState | null = null;
@@ -187,7 +195,10 @@ export class ClientSession {
    */
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
-    if (outcome.kind === 'deferred' && outcome.verdict !== undefined) heed(this, outcome.verdict);
+    if (outcome.kind === 'deferred' && outcome.verdict !== undefined) {
+      heed(this, outcome.verdict);
+      if (outcome.verdict.move === 'retry_later') this.#isInVain();
+    }
     if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls_failed') {
       this.owner.tls.broken.delete(this.host);
       this.retiring = true;
@@ -195,8 +206,15 @@ export class ClientSession {
     return outcome;
   }
 
+  #isInVain(): void {
+    if (this.#lastInVain === this.transactions) return;
+    this.#lastInVain = this.transactions;
+    if (++this.#inVain >= MAX_IN_VAIN && this.delivers) this.retiring = true;
+  }
+
   classify(reply: PeerReply): Verdict {
-    return this.owner.classify(reply);
+    const verdict = this.owner.classify(reply);
+    return this.borrowed ? asBorrowed(this, verdict) : verdict;
   }
 
   /** Whether a message was accepted. */
@@ -206,6 +224,8 @@ export class ClientSession {
 
   /** Notes that the host accepted a message. */
   took(): void {
+    this.borrowed = false;
+    this.#inVain = 0;
     this.acceptedAtMs = this.owner.now();
     if (this.accepted++ === 0) this.owner.works(this);
   }
@@ -329,6 +349,7 @@ export class ClientSession {
 
   /** Without work, it goes over to another domain of its site, whose policies it meets (security/shared-session.ts). */
   moveTo(owner: SessionOwner, host: Host): void {
+    this.borrowed = true;
     this.owner = owner;
     this.host = host;
   }

@@ -16,8 +16,8 @@ export interface UsedUp {
 
 /** A peer that counts messages answers, or closes, at once after the last one: a round trip, and some time to think. */
 const AT_ONCE_MS = 500;
-/** Such a reply is about the time that the connection has been open. */
-const BY_TIME = /expired|time/i;
+/** Such a reply is about the time that the connection has been open, or about recipients. */
+const OF_SOMETHING_ELSE = /expired|time|recipient|rcpt/i;
 const MAX_REPLY = 300;
 
 /** The peer ended the connection between two messages. @param fault null: it closed it without a word. */
@@ -36,7 +36,7 @@ export function hungUp(session: ClientSession, fault: Fault | null): void {
 /** The peer asks for a new connection. */
 export function saidUsedUp(session: ClientSession, verdict: Verdict, reply: PeerReply | null): void {
   if (verdict.class !== 'per_connection_limit' || reply === null || session.accepted === 0) return;
-  session.usedUp = { reply: textOf(reply), isSaid: !BY_TIME.test(reply.text) };
+  session.usedUp = { reply: textOf(reply), isSaid: !OF_SOMETHING_ELSE.test(reply.text) };
 }
 
 /** '421 4.7.0 text' on one line. */
