@@ -18,7 +18,7 @@ export function addSources(program: Command, line: CommandLine): void {
     .action(async ({ json }: { json: boolean }) => {
       const { askRelay } = await import('../control/running-relay.ts');
       const reports = await askRelay(dataDirOf(line.configPath()), (client) => client.sources());
-      line.endsWith(listSources(reports, json, process.stdout, Date.now()));
+      line.endsWith(listSources(reports, json, line.out, Date.now()));
     });
 }
 

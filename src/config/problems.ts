@@ -9,6 +9,8 @@ import { accepts, discriminatorOf, isSecret, schemaAt, shapeOf } from './shape.t
 import { has, nodeAt, type Problem } from './source.ts';
 
 const MAX_SHOWN = 100;
+/** In a file besides the config. */
+const MAX_HINTS = 20;
 
 /** One thing that is wrong or odd, as `config check --json` prints it. */
 export interface Said {
@@ -57,11 +59,16 @@ export interface HintsLeft {
   left: number;
 }
 
-/** A problem that the schema found, in words. */
-export function problemsOf(issue: z.core.$ZodIssue, root: Node, hints: HintsLeft): Problem[] {
+/** A problem that the schema found, in words. @param whole the schema of the file. */
+export function problemsOf(
+  issue: z.core.$ZodIssue,
+  root: Node,
+  hints: HintsLeft,
+  whole: z.ZodType = configSchema,
+): Problem[] {
   if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => unknownKey(issue.path, key, root, hints.left-- > 0));
-  const schema = schemaAt(configSchema, issue.path);
+    return issue.keys.map((key) => unknownKey(whole, issue.path, key, root, hints.left-- > 0));
+  const schema = schemaAt(whole, issue.path);
   const wanted = schema === null ? issue.message : accepts(schema);
   if (!has(root, issue.path.map(String))) {
     const key = issue.path.at(-1);
@@ -69,7 +76,7 @@ export function problemsOf(issue: z.core.$ZodIssue, root: Node, hints: HintsLeft
   }
   const node = nodeAt(root, issue.path);
   const scalar =
-    node.kind === 'scalar' && (isSecret(configSchema, issue.path) ? 'something else' : shown(node.value));
+    node.kind === 'scalar' && (isSecret(whole, issue.path) ? 'something else' : shown(node.value));
   const given = scalar || (node.kind === 'array' ? 'a list' : 'an object');
   if (issue.code === 'invalid_format') {
     const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;
@@ -88,20 +95,22 @@ export function problemsOf(issue: z.core.$ZodIssue, root: Node, hints: HintsLeft
   if (issue.code === 'too_big' && issue.origin === 'array') {
     return [problemAt(root, issue.path, `must have at most ${issue.maximum} entries`)];
   }
-  const now = node.kind === 'scalar' ? valueNow(keyPath(issue.path), node.value) : null;
+  const isConfig = whole === configSchema;
+  const now = isConfig && node.kind === 'scalar' ? valueNow(keyPath(issue.path), node.value) : null;
   return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`, now ?? undefined)];
 }
 
-function unknownKey(path: PropertyKey[], key: string, root: Node, isFew: boolean): Problem {
-  const section = schemaAt(configSchema, path);
+function unknownKey(whole: z.ZodType, path: PropertyKey[], key: string, root: Node, isFew: boolean): Problem {
+  const section = schemaAt(whole, path);
   const known = Object.keys((section && shapeOf(section)) ?? {});
   if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
-  const now = nameNow(keyPath(path), key);
+  const isConfig = whole === configSchema;
+  const now = isConfig ? nameNow(keyPath(path), key) : null;
   if (now !== null) return problemAt(root, [...path, key], `is called "${now}" now`);
-  const instead = insteadOf(keyPath(path), key);
+  const instead = isConfig ? insteadOf(keyPath(path), key) : null;
   if (instead !== null) return problemAt(root, [...path, key], 'is gone', instead);
   const near = isFew ? nearest(key, known) : null;
-  const [other] = near === null && isFew ? placesOf(configSchema, key) : [];
+  const [other] = near === null && isFew ? placesOf(whole, key) : [];
   const hint =
     near !== null
       ? `did you mean "${near}"?`
@@ -109,6 +118,14 @@ function unknownKey(path: PropertyKey[], key: string, root: Node, isFew: boolean
         ? `it belongs elsewhere: ${other}`
         : `known here: ${known.join(', ')}`;
   return problemAt(root, [...path, key], 'unknown key', isFew ? hint : undefined);
+}
+
+/** What a schema found wrong in a file, a line each. */
+export function linesOf(error: z.ZodError, root: Node, whole: z.ZodType): string[] {
+  const hints = { left: MAX_HINTS };
+  return inOrder(
+    error.issues.flatMap((issue) => problemsOf(issue, root, hints, whole)).map((one) => saidOf('error', one)),
+  ).map(textOf);
 }
 
 /** Where in the config there is a key of that name. */

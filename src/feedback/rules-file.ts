@@ -2,10 +2,12 @@
  * Files of rules for replies: read, checked, compiled. Either all of a file is good or nothing of it is used; every
  * problem names file and line. Which rule matches is the classifier's business.
  */
+
 import { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import { type Node, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';
 import { keyPath } from '../config/key-path.ts';
+import { linesOf } from '../config/problems.ts';
 import { nodeAt, toValue } from '../config/source.ts';
 import { CLASSES, MOVES, SCOPES } from '../mail/verdict.ts';
 import { compiledRule, joined, providerEnds, type ReplyRule, type ReplyRules } from './compiled-rules.ts';
@@ -80,7 +82,7 @@ function rulesOf({ file, text, isOwn }: RulesText, problems: string[]): Paramete
   };
   const parsed = fileSchema.safeParse(toValue(root));
   if (!parsed.success) {
-    for (const { path, message } of parsed.error.issues) say(path, message);
+    problems.push(...linesOf(parsed.error, root, fileSchema));
     return none;
   }
   const before = problems.length;

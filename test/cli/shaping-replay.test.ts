@@ -153,5 +153,5 @@ test('rules that are wrong are refused, each with file, line and key', async () 
   ]);
   assert.equal(code, 78);
   assert.match(stderr, /wrong\.json:2: \[0\]\.action: .*"pause"/);
-  assert.match(stderr, /wrong\.json:3: .*unknown key "threshhold" \(did you mean "threshold"\?\)/);
+  assert.match(stderr, /wrong\.json:3: \[1\]\.threshhold: unknown key \(did you mean "threshold"\?\)/);
 });

@@ -1,7 +1,7 @@
 /** A file of rules on what peers refuse: a list, or an object with `rules`. All of it is good, or it is refused with every problem. */
+
 import { z } from 'zod';
 import { RelayError } from '../../base/errors.ts';
-import { nearest } from '../../base/nearest.ts';
 import { readRegularText } from '../../base/regular-file.ts';
 import {
   type DeliveryRule,
@@ -11,6 +11,7 @@ import {
 } from '../../config/delivery-rules-schema.ts';
 import { type Node, parseJsonc, SyntaxProblem } from '../../config/jsonc.ts';
 import { keyPath } from '../../config/key-path.ts';
+import { linesOf } from '../../config/problems.ts';
 import { nodeAt, toValue } from '../../config/source.ts';
 import { matcherOf } from './matcher.ts';
 
@@ -30,13 +31,7 @@ export function readDeliveryRules(file: string): DeliveryRule[] {
   const schema = isList ? list : z.strictObject({ rules: list });
   const result = schema.safeParse(value);
   if (!result.success) {
-    for (const { path, ...issue } of result.error.issues) {
-      const place = nodeAt(root, path).place.line;
-      const key = keyPath(path);
-      problems.push(
-        `${file}:${place}: ${key === '' ? '' : `${key}: `}${messageOf(issue as z.core.$ZodIssue)}`,
-      );
-    }
+    problems.push(...linesOf(result.error, root, schema));
   } else {
     const rules = Array.isArray(result.data) ? result.data : result.data.rules;
     for (const [path, message] of problemsOfRules(rules)) say(path, message);
@@ -67,18 +62,4 @@ function parsed(file: string): Node {
     const line = error instanceof SyntaxProblem ? `:${error.place.line}: ` : ': cannot be read: ';
     throw new RelayError('config_invalid', `${file}${line}${(error as Error).message}`);
   }
-}
-
-const KEYS = [deliveryRule, deliveryRule.shape.match.unwrap(), deliveryRule.shape.threshold].flatMap(
-  (schema) => Object.keys(schema.shape),
-);
-
-function messageOf(issue: z.core.$ZodIssue): string {
-  if (issue.code !== 'unrecognized_keys') return issue.message;
-  return issue.keys
-    .map((key) => {
-      const near = nearest(key, KEYS);
-      return `unknown key "${key}"${near === null ? '' : ` (did you mean "${near}"?)`}`;
-    })
-    .join('; ');
 }
