@@ -214,6 +214,7 @@ const READ_OWN_FILES = [
   'src/database/sqlite/connection.ts',
   'src/delivery/security/sts-store.ts',
   'src/feedback/suppression-filter.ts',
+  'src/http/metrics/process-figures.ts',
   'src/journal/state-file.ts',
   'src/persistence/unsettled-file.ts',
   'src/policy/keeper.ts',

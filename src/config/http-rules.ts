@@ -1,4 +1,4 @@
-/** What the schema cannot say of `http`. Pure. */
+/** What the schema cannot say of `http` and `metrics`. Pure. */
 import { isIP } from 'node:net';
 import { NetworkSet, parseIp } from '../base/ip.ts';
 import { networkFault } from './networks.ts';
@@ -12,11 +12,17 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || LOOPBACK.has(parseIp(host));
 }
 
-export function checkHttp({ http }: Config, problem: Say, warning: Say): void {
-  for (const [i, text] of http.trusted_proxies.entries()) {
-    const fault = networkFault(text);
-    if (fault !== null) problem(['http', 'trusted_proxies', i], fault.message, fault.mend);
-  }
+export function checkHttp({ http, metrics }: Config, problem: Say, warning: Say): void {
+  const networks = (path: string[], texts: readonly string[]): void => {
+    for (const [i, text] of texts.entries()) {
+      const fault = networkFault(text);
+      if (fault !== null) problem([...path, i], fault.message, fault.mend);
+    }
+  };
+  networks(['http', 'trusted_proxies'], http.trusted_proxies);
+  networks(['metrics', 'anonymous_networks'], metrics.anonymous_networks);
+  if (metrics.anonymous_networks.length > 0 && !(metrics.enabled && http.enabled))
+    warning(['metrics', 'anonymous_networks'], 'does nothing without metrics.enabled and http.enabled');
   const { host, tls, behind_proxy: proxied, trusted_proxies: proxies } = http;
   if (tls.cert_file === undefined && tls.key_file !== undefined)
     problem(['http', 'tls', 'cert_file'], 'is needed with http.tls.key_file');

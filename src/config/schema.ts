@@ -12,6 +12,7 @@ import { dane, tlsRpt } from './dane-schema.ts';
 import { deliveryRule, MAX_RULES } from './delivery-rules-schema.ts';
 import { egress } from './egress-schema.ts';
 import { http } from './http-schema.ts';
+import { metrics } from './metrics-schema.ts';
 import { hostName, nextHop, tlsMode } from './next-hop-schema.ts';
 import { policySchema } from './policy-schema.ts';
 import { returnPath } from './return-path-schema.ts';
@@ -297,6 +298,7 @@ const schema = {
   dkim: dkim.prefault({}),
   return_path: returnPath.prefault({}),
   http: http.prefault({}),
+  metrics: metrics.prefault({}),
   shaping: shaping.prefault({}),
   adaptive: adaptive.prefault({}),
   rules: z.array(deliveryRule).max(MAX_RULES).default([]).describe('What to do when peers refuse too much (docs/rules.md).').meta(live),

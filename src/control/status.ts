@@ -65,6 +65,7 @@ export function mergeStatus(parts: readonly RelayStatus[]): RelayStatus {
       deferred: rate('deferred'),
       bounced: rate('bounced'),
     },
+    totals: parts.flatMap(({ totals }) => totals),
     pressure: parts.find(({ pressure }) => pressure !== null)?.pressure ?? null,
     overloaded: parts.some(({ overloaded }) => overloaded),
     freeDiskBytes: disks.length === 0 ? null : Math.min(...disks),

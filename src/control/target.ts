@@ -11,7 +11,7 @@ import type { SiteReport } from '../mail/site-report.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { UnknownReply } from '../mail/unknown-reply.ts';
 import type { Ban } from '../policy/ban-table.ts';
-import type { Rates } from '../report/minute-rates.ts';
+import type { Counts, Rates } from '../report/minute-rates.ts';
 import type { DestinationStanding, Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 
@@ -134,6 +134,8 @@ export interface RelayStatus {
   connectionsIn: number;
   connectionsOut: number;
   rates: Rates;
+  /** Since the start of each process. */
+  totals: (Counts & { process: number })[];
   /** What refuses mail (admission/gauges.ts); null: nothing. */
   pressure: string | null;
   /** New connections are refused, too. */

@@ -1,14 +1,17 @@
 /** Who may ask what: by which name the relay is called, which token comes along, how often it comes. */
 import type { FastifyRequest } from 'fastify';
-import { clientNetwork, formatNetwork, parseIp } from '../base/ip.ts';
+import { clientNetwork, formatNetwork, type NetworkSet, parseIp } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { Problem } from './problem.ts';
 import { RequestRates } from './request-rates.ts';
 import { isOfToken, mayDo, type Role, type Token, tokenId } from './token.ts';
 import type { TokenBook } from './token-file.ts';
 
-/** What a route needs: a role, of one bound to tenants too where it tells them their own only; or nothing. */
-export type Needs = { role: Role | 'any'; ofTenants?: true } | { open: true };
+/**
+ * What a route needs: a role, of one bound to tenants too where it tells them their own only, or to come from one of these
+ * networks without a token; or nothing.
+ */
+export type Needs = { role: Role | 'any'; ofTenants?: true; anonymous?: NetworkSet } | { open: true };
 
 const LOCAL_NAMES = ['localhost', '127.0.0.1', '::1'];
 
@@ -37,11 +40,13 @@ export class Access {
       return refused(421, 'host_not_allowed', 'this relay does not go by the name in Host');
     const ip = clientIp(request);
     if ('open' in needs) return { token: null };
+    const mayBeAnybody = request.headers.authorization === undefined && needs.anonymous?.has(ip) === true;
     let found = this.#tokenOf(request, ip, nowMs);
     if (found === null) {
       const network = ip === null ? UNNAMED : formatNetwork(clientNetwork(ip));
       const waitS = this.#strangers.take(network, steadyMs);
       if (waitS > 0) return tooMany(waitS);
+      if (mayBeAnybody) return { token: null };
       // It may have been made just now.
       found = this.#tokens.reread() ? this.#tokenOf(request, ip, nowMs) : null;
       if (found === null) return UNKNOWN;

@@ -8,6 +8,7 @@ import { type Certificate, createEngine } from './engine.ts';
 import { type Problem, sendProblem } from './problem.ts';
 import { RelayLink } from './relay-link.ts';
 import { healthRoutes } from './routes/health.ts';
+import { metricsRoutes } from './routes/metrics.ts';
 import { statusRoutes } from './routes/status.ts';
 import type { Token } from './token.ts';
 import type { TokenBook } from './token-file.ts';
@@ -74,9 +75,14 @@ export function createPlane(parts: PlaneParts): Plane {
     return sendProblem(reply, problem);
   });
 
-  const links = { health: new RelayLink(parts.controlPath), status: new RelayLink(parts.controlPath) };
+  const links = {
+    health: new RelayLink(parts.controlPath),
+    metrics: new RelayLink(parts.controlPath),
+    status: new RelayLink(parts.controlPath),
+  };
   healthRoutes(app, links.health, parts.steadyMs);
   statusRoutes(app, links.status);
+  if (config.metrics.enabled) metricsRoutes(app, config, links.metrics, parts.now);
   return {
     app,
     close: async () => {

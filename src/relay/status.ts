@@ -13,6 +13,7 @@ export async function relayStatus(stages: Stages, counts: boolean): Promise<Rela
     connectionsIn: place.counts.open,
     connectionsOut: deliveries.reactorIds.reduce((sum, id) => sum + reactorConnections(id), 0),
     rates: rates.lastMinute(),
+    totals: [{ process: place.process, ...rates.counts }],
     ...pressure.figures(),
     counts: counts ? await stages.counts.read() : null,
     scheduler: await control.schedulerStats(null),

@@ -206,11 +206,16 @@ export class PlaneKeeper {
 }
 
 /** What the plane goes by. */
-const partsOf = ({ http, hostname, log, tls, data_dir }: Config): unknown => [
+const partsOf = ({ http, metrics, hostname, log, tls, delivery, data_dir }: Config): unknown => [
   http,
+  metrics,
   hostname,
   log,
   tls.min_version,
   tls.watch_interval_ms,
+  // Whose end /metrics tells.
+  tls.cert_file,
+  tls.certificates,
+  delivery.tls.cert_file,
   data_dir,
 ];

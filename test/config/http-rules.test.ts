@@ -52,3 +52,22 @@ test('what may be, on loopback and beyond', () => {
   ])
     assert.equal(problems(http), '', JSON.stringify(http));
 });
+
+test('metrics: networks are networks, and of use', () => {
+  const said = (config: object): string => {
+    writeFileSync(path, JSON.stringify({ hostname: 'mx.example.com', ...config }));
+    try {
+      return loadConfig(path).warnings.join('\n');
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const metrics = { anonymous_networks: ['10.0.0.0/8'] };
+  assert.match(
+    said({ http: ON, metrics: { anonymous_networks: ['x'] } }),
+    /anonymous_networks\[0\]: must be a network/,
+  );
+  assert.match(said({ metrics }), /metrics\.anonymous_networks: does nothing without/);
+  assert.match(said({ http: ON, metrics: { ...metrics, enabled: false } }), /does nothing without/);
+  assert.equal(said({ http: ON, metrics }), '');
+});

@@ -234,6 +234,7 @@ for (const file of [
   'http/access.ts',
   'http/certificate.ts',
   'http/engine.ts',
+  'http/routes/metrics.ts',
   'http/server.ts',
   'supervisor/plane-process.ts',
 ])
@@ -306,6 +307,8 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^http\.(max_body_kb|max_concurrent_requests|behind_proxy|trusted_proxies)$/, 'src/http/server.ts'],
   [/^http\.(allowed_hosts|requests_per_min)$/, 'src/http/access.ts'],
   [/^http\.tls\./, 'src/http/certificate.ts'],
+  [/^metrics\.anonymous_networks$/, 'src/http/routes/metrics.ts'],
+  [/^metrics\.enabled$/, 'src/http/server.ts'],
   [/^http\.enabled$/, 'src/supervisor/plane-keeper.ts'],
   [/^added_headers\./, 'src/session/submission.ts'],
   [/^auth\.mechanisms$/, 'src/auth/login-desk.ts', 'src/session/settings.ts'],

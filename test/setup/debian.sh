@@ -4,7 +4,8 @@
 PATH=$PATH:/usr/sbin:/sbin
 programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 openssl:openssl msmtp:msmtp
   mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy unbound:unbound ldns-keygen:ldnsutils
-  ldns-signzone:ldnsutils saslpasswd2:sasl2-bin gsasl:gsasl opendkim:opendkim dkimverify:python3-dkim'
+  ldns-signzone:ldnsutils saslpasswd2:sasl2-bin gsasl:gsasl opendkim:opendkim dkimverify:python3-dkim
+  promtool:prometheus'
 folder=$root/.toolchain/debian
 
 lacking() {
@@ -39,7 +40,7 @@ fetch() {
   for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
   rm -rf "$archives"
   for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy unbound \
-    ldns-keygen ldns-signzone saslpasswd2 gsasl opendkim dkimverify; do
+    ldns-keygen ldns-signzone saslpasswd2 gsasl opendkim dkimverify promtool; do
     for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
       [ ! -x "$program" ] || wrap "$name" "$program"
     done
