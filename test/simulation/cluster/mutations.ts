@@ -32,6 +32,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'leases have no margin, and half of one too much': {
     scenario: 2,
+    seed: 23,
     file: 'scheduler/leases.ts',
     line: 'const MARGIN_SHARE = 0.05;',
     becomes: 'const MARGIN_SHARE = -0.5;',
@@ -68,7 +69,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a commit in doubt is taken for one that failed': {
     scenario: 3,
-    seed: 11,
+    seed: 9,
     file: 'database/mysql/transaction.ts',
     line: 'return rows[0]?.token === name.token;',
     becomes: 'return false;',
@@ -87,6 +88,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a DSN is kept though its settlement was rejected': {
     scenario: 2,
+    seed: 19,
     file: 'database/mysql/mysql-database.ts',
     line: 'if (settlement !== undefined && !accepted[settlement]) {',
     becomes: 'if (settlement !== undefined && accepted.length === 0) {',
@@ -111,7 +113,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a row claimed while it is being sent is sent again': {
     scenario: 2,
-    seed: 24,
+    seed: 61,
     file: 'scheduler/leases.ts',
     line: '      held.newFence = fence;\n      return false;',
     // A job without an epoch would never send content.
@@ -132,21 +134,21 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a withdrawal takes rows from under an attempt': {
     scenario: 5,
-    seed: 39,
+    seed: 3,
     file: 'database/mysql/withdraw.ts',
     line: "state === 'SENDING' && found !== owner;",
     becomes: "state === 'NONE' && found !== owner;",
   },
   'a claim brings what is being withdrawn': {
     scenario: 5,
-    seed: 19,
+    seed: 35,
     file: 'scheduler/leases.ts',
     line: '      if (!withdrawn.has(job.queueId) && this.hold(job, leaseUntilMs)) return true;',
     becomes: '      if (this.hold(job, leaseUntilMs)) return true;',
   },
   'jobs of a message that is withdrawn stay with delivery': {
     scenario: 5,
-    seed: 46,
+    seed: 38,
     file: 'relay/undelivered.ts',
     line: '      await within(',
     becomes: '      if (queueId === "") await within(',
