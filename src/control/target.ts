@@ -129,13 +129,20 @@ export interface CountedQueue {
   oldestMs: number | null;
 }
 
+/** Of one relay process, since it started. */
+export interface ProcessTotals extends Counts {
+  process: number;
+  faults: NonNullable<SchedulerStats['faults']>;
+  /** How long the turn of its main loop took in which this was asked, in seconds. */
+  turnS: number;
+}
+
 /** A relay process. */
 export interface RelayStatus {
   connectionsIn: number;
   connectionsOut: number;
   rates: Rates;
-  /** Since the start of each process. */
-  totals: (Counts & { process: number })[];
+  totals: ProcessTotals[];
   /** What refuses mail (admission/gauges.ts); null: nothing. */
   pressure: string | null;
   /** New connections are refused, too. */

@@ -132,5 +132,7 @@ export function plainCode(text: Buffer, offset: number, length: number): number 
   const a = (text[offset] as number) - 0x30;
   const b = (text[offset + 1] as number) - 0x30;
   const c = (text[offset + 2] as number) - 0x30;
+  // Each by itself: '24:' is no 250.
+  if (a < 0 || a > 9 || b < 0 || b > 9 || c < 0 || c > 9) return 0;
   return a * 100 + b * 10 + c;
 }

@@ -12,7 +12,18 @@ const NOW = 10 * MINUTE;
 
 const part = (change: Partial<RelayStatus> = {}): RelayStatus => ({
   connectionsIn: 2,
-  totals: [{ process: 0, acceptedMessages: 9, accepted: 12, delivered: 7, deferred: 2, bounced: 1 }],
+  totals: [
+    {
+      process: 0,
+      acceptedMessages: 9,
+      accepted: 12,
+      delivered: 7,
+      deferred: 2,
+      bounced: 1,
+      faults: { sessions: 0, deliveries: 0, others: 0 },
+      turnS: 0,
+    },
+  ],
   connectionsOut: 3,
   rates: { ms: MINUTE, acceptedMessages: 1, accepted: 2, delivered: 3, deferred: 4, bounced: 5 },
   pressure: null,

@@ -110,6 +110,10 @@ test('a live answer: who gets it, what it says, in both formats; every series is
   assert.equal(figure(text, 'protorelay_queue_file_limit_bytes'), 2 * 64 * 2 ** 20);
   const ends = figure(text, 'protorelay_certificate_expiry_seconds{certificate="tls.cert_file"}');
   assert.ok(ends > 9 * 86_400 && ends < 11 * 86_400, `${ends}`);
+  for (const process of ['0', '1']) {
+    assert.equal(figure(text, `protorelay_faults_total{process="${process}",ended="sessions"}`), 0);
+    assert.ok(figure(text, `nodejs_eventloop_lag_seconds{process="${process}"}`) > 0);
+  }
   for (const process of ['0', '1', 'supervisor', 'http']) {
     assert.ok(figure(text, `process_resident_memory_bytes{process="${process}"}`) > 2 ** 20);
     const startS = figure(text, `process_start_time_seconds{process="${process}"}`);

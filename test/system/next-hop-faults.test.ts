@@ -39,10 +39,8 @@ const once = [
   'once-451-at-rcpt',
   'once-451-at-data',
   'once-451-at-dot',
-  'once-421-at-rcpt',
   'once-421-at-data',
   'once-421-at-dot',
-  'once-drop-at-rcpt',
   'once-drop-at-data',
   'once-drop-at-dot',
   'once-drop-in-content',
@@ -50,8 +48,13 @@ const once = [
   'once-garbage-at-dot',
 ];
 
-/** What is sent ahead may have been lost: it is tried once more, one command after another, before anything is deferred. */
+/**
+ * What is sent ahead may have been lost: it is tried once more, one command after another, before anything is deferred. A connection that took
+ * mail, and ends at a recipient, may have had its fill: it goes on over another one.
+ */
 const forgiven = new Set([
+  'once-421-at-rcpt',
+  'once-drop-at-rcpt',
   'once-hang-at-rcpt',
   'once-hang-at-data',
   'once-garbage-at-rcpt',

@@ -22,6 +22,7 @@ export const FAMILIES = {
   protorelay_smtp_accepted_messages_total: counter(['process'], 'Messages accepted since the relay process started.'),
   protorelay_smtp_accepted_recipients_total: counter(['process'], 'Recipients of accepted messages since the relay process started.'),
   protorelay_delivery_recipients_total: counter(['process', 'outcome'], 'Recipients by what their attempts came to: delivered, deferred (as often as they were) or bounced.'),
+  protorelay_faults_total: counter(['process', 'ended'], 'What errors of the relay itself ended: sessions, deliveries and others (work beside the mail).'),
   protorelay_delivery_connections: gauge([], 'Outbound connections that are open.'),
   protorelay_delivery_held: gauge(['reason'], '1 while all mail stays in the queue for this reason.'),
   protorelay_queue_entries: gauge(['state'], 'Entries of the queue (one for a message and a destination).'),
@@ -49,7 +50,7 @@ export const FAMILIES = {
   process_open_fds: gauge(['process'], 'Open file descriptors.'),
   process_max_fds: gauge(['process'], 'Most file descriptors that it may have open.'),
   process_start_time_seconds: gauge(['process'], 'When it started, in seconds since 1970.'),
-  nodejs_eventloop_lag_seconds: gauge(['process'], 'How long the event loop took for one turn, just now.'),
+  nodejs_eventloop_lag_seconds: gauge(['process'], 'How long the event loop of the main thread took for one turn, just now; of relay processes and of http.'),
 } as const satisfies Record<string, Family>;
 
 export type FamilyName = keyof typeof FAMILIES;

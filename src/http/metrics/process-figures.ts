@@ -1,6 +1,5 @@
 /** What the kernel knows of a process (proc(5)), as samples; nothing where it does not tell. */
 import { readdir, readFile } from 'node:fs/promises';
-import { performance } from 'node:perf_hooks';
 import type { Samples } from './exposition.ts';
 
 /** The unit of times in /proc, whatever the kernel's own. */
@@ -38,12 +37,4 @@ export async function processFigures(samples: Samples, pid: number, process: str
 function figureAfter(text: string, words: string): number {
   const line = text.split('\n').find((one) => one.startsWith(words)) ?? '';
   return Number.parseInt(line.slice(words.length), 10) || 0;
-}
-
-/** One turn of this event loop, in seconds. */
-export function eventLoopLagS(): Promise<number> {
-  const begunMs = performance.now();
-  return new Promise((resolve) => {
-    setImmediate(() => resolve((performance.now() - begunMs) / 1000));
-  });
 }

@@ -37,6 +37,9 @@ export function relayFigures(samples: Samples, status: HostStatus, nowMs: number
     samples.add('protorelay_smtp_accepted_recipients_total', totals.accepted, { process });
     for (const outcome of ['delivered', 'deferred', 'bounced'] as const)
       samples.add('protorelay_delivery_recipients_total', totals[outcome], { process, outcome });
+    for (const [ended, count] of Object.entries(totals.faults))
+      samples.add('protorelay_faults_total', count, { process, ended });
+    samples.add('nodejs_eventloop_lag_seconds', totals.turnS, { process });
   }
   samples.add('protorelay_delivery_connections', connectionsOut, {});
   scheduling(samples, status);

@@ -2,12 +2,13 @@
 import type { FastifyInstance } from 'fastify';
 import { RelayError } from '../../base/errors.ts';
 import { NetworkSet } from '../../base/ip.ts';
+import { turnS } from '../../base/turn.ts';
 import type { Config } from '../../config/schema.ts';
 import type { HostStatus } from '../../control/status.ts';
 import type { SourceReport } from '../../egress/source-report.ts';
 import { CertificateFigures } from '../metrics/certificate-figures.ts';
 import { CONTENT_TYPES, formatFor, Samples } from '../metrics/exposition.ts';
-import { eventLoopLagS, processFigures } from '../metrics/process-figures.ts';
+import { processFigures } from '../metrics/process-figures.ts';
 import { relayFigures, sourceFigures } from '../metrics/relay-figures.ts';
 import type { RelayLink } from '../relay-link.ts';
 
@@ -29,7 +30,7 @@ export function metricsRoutes(
   const anonymous = new NetworkSet(config.metrics.anonymous_networks);
   app.get('/metrics', { config: { needs: { role: 'viewer', anonymous } } }, async (request, reply) => {
     const samples = new Samples();
-    const [told, lagS] = await Promise.all([tell(link), eventLoopLagS()]);
+    const [told, lagS] = await Promise.all([tell(link), turnS()]);
     samples.add('protorelay_up', told === null ? 0 : 1, {});
     const pids = new Map([['http', process.pid]]);
     if (told !== null) {
