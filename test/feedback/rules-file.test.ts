@@ -42,7 +42,11 @@ const WRONG: [what: string, rules: object[], said: RegExp][] = [
   ['a class that is none', [{ ...RULE, class: 'nonsense' }], /^2: rules\[0\]\.class: .*invalid_recipient/],
   ['a scope that is none', [{ ...RULE, scope: 'planet' }], /^2: rules\[0\]\.scope: /],
   ['a move that is none', [{ ...RULE, move: 'wait' }], /^2: rules\[0\]\.move: /],
-  ['a key that is none', [{ ...RULE, patern: 'x' }], /^2: rules\[0\]\.patern: unknown key \(did you mean "pattern"\?\)$/],
+  [
+    'a key that is none',
+    [{ ...RULE, patern: 'x' }],
+    /^2: rules\[0\]\.patern: unknown key \(did you mean "pattern"\?\)$/,
+  ],
   ['no source', [{ ...RULE, source: undefined }], /^2: rules\[0\]: "source" is missing: a string$/],
   ['a code of no refusal', [{ ...RULE, code: '250' }], /^2: rules\[0\]\.code: "250" is no code/],
   ['an enhanced code that is none', [{ ...RULE, enhanced: '5.7' }], /^2: rules\[0\]\.enhanced: "5\.7"/],
