@@ -43,7 +43,7 @@ struct TlsSetup {
   /** ca: PEM of trusted certificates; crl: PEM of revocation lists. */
   std::string ca;
   std::string crl;
-  /** Client: these are read when the first certificate is verified; a hundred and more take as long as all else of a start. */
+  /** Client: these are read when the first certificate is verified; a system's hundred and more take 75 ms. */
   bool ca_later = false;
   /** Server: tell clients that their certificate should be issued by these. */
   bool names_ca = false;

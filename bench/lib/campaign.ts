@@ -176,7 +176,8 @@ export async function runLimited(
       const { takenBySecond: taken, refusedBySecond: refused } = await report;
       const first = taken.findIndex((count) => count > 0);
       const from = first + learnS;
-      const measured = shares(taken.slice(from), refused.slice(from), perSecond);
+      // The last second is not over.
+      const measured = shares(taken.slice(from, -1), refused.slice(from, taken.length - 1), perSecond);
       const learning = shares(taken.slice(first, from), refused.slice(first, from), perSecond);
       return {
         ...measured,
@@ -193,11 +194,9 @@ export async function runLimited(
   }
 }
 
-/** The last second is not over. */
 function shares(taken: number[], refused: number[], perSecond: number): { used: number; refused: number } {
   const sum = (counts: number[]): number => counts.reduce((total, count) => total + count, 0);
-  const seconds = Math.max(1, taken.length - 1);
-  const got = sum(taken.slice(0, seconds));
-  const not = sum(refused.slice(0, seconds));
+  const seconds = Math.max(1, taken.length);
+  const [got, not] = [sum(taken), sum(refused)];
   return { used: got / (perSecond * seconds), refused: not / Math.max(1, got + not) };
 }

@@ -4,8 +4,8 @@ import { LRUCache } from 'lru-cache';
 export type MostRecent<Value extends {}> = LRUCache<string, Value>;
 
 /**
- * The entries are counted by weight, one each: with `max` the cache would set aside the place of all at once, which took
- * some 400,000 places and a quarter of the time of a start over all that a relay remembers.
+ * The entries are counted by weight, one each: with `max` the cache would set aside the place of all at once, some 400,000
+ * places over all that a relay remembers.
  */
 export function mostRecent<Value extends {}>(
   count: number,

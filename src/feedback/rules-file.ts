@@ -2,7 +2,6 @@
  * Files of rules for replies: read, checked, compiled. Either all of a file is good or nothing of it is used; every
  * problem names file and line. Which rule matches is the classifier's business.
  */
-
 import { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import { type Node, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';

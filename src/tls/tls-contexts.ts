@@ -4,7 +4,6 @@
  * the context that they began with. When a reload cannot load something, the old contexts stay.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { getCACertificates } from 'node:tls';
 import { RelayError } from '../base/errors.ts';
@@ -227,11 +226,17 @@ function clientSetup({ delivery: { tls } }: Config): TlsSetup {
 /** Where systems keep what they trust as one file. Node reads, parses and writes anew each certificate: 80 ms. */
 const SYSTEM_FILES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt'];
 
-function trustedBySystem(): string {
+/** PEM. What cannot be read, or is empty, leaves it to Node, which has authorities of its own. */
+export function trustedBySystem(files: readonly string[] = SYSTEM_FILES): string {
   const { SSL_CERT_FILE, SSL_CERT_DIR } = process.env;
-  const file = SYSTEM_FILES.find((path) => existsSync(path));
-  if (SSL_CERT_FILE === undefined && SSL_CERT_DIR === undefined && file !== undefined)
-    return readRegularText(file);
+  const isTold = SSL_CERT_FILE !== undefined || SSL_CERT_DIR !== undefined;
+  for (const file of isTold ? [] : files)
+    try {
+      const text = readRegularText(file);
+      if (text.trim() !== '') return text;
+    } catch {
+      // The next one, or Node.
+    }
   const system = getCACertificates('system');
   return (system.length > 0 ? system : getCACertificates('bundled')).join('\n');
 }

@@ -1,12 +1,12 @@
 /** Contexts over real handshakes: what a reload and a changed file do, and what they do not. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { makeSelfSigned, TLS_VERIFY } from '../../src/native.ts';
-import { TlsContexts } from '../../src/tls/tls-contexts.ts';
+import { TlsContexts, trustedBySystem } from '../../src/tls/tls-contexts.ts';
 import { Rig } from '../native/rig.ts';
 import { clientSlot, secured } from '../native/tls-rig.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
@@ -131,6 +131,26 @@ async function twice(server: number, client: number): Promise<{ version: string;
   const second = await secured(rig, { server, client }, { verify: TLS_VERIFY.ask, key: 'k' });
   return { version: first.clientFacts.version, resumed: second.clientFacts.resumed };
 }
+
+test('what the system trusts is its file, or what the environment names; where none can be read it is left to Node', (t) => {
+  for (const name of ['SSL_CERT_FILE', 'SSL_CERT_DIR']) {
+    const before = process.env[name];
+    t.after(() => {
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    });
+    delete process.env[name];
+  }
+  write('authority.test');
+  const pem = readFileSync(certFile, 'utf8');
+  const empty = join(folder, 'empty.pem');
+  writeFileSync(empty, '\n');
+  const bad = [join(folder, 'gone.pem'), folder, empty];
+  assert.equal(trustedBySystem([...bad, certFile]), pem);
+  assert.match(trustedBySystem(bad), /^-----BEGIN CERTIFICATE-----/);
+  process.env.SSL_CERT_FILE = '/etc/ssl/certs/ca-certificates.crt';
+  assert.notEqual(trustedBySystem([certFile]), pem);
+});
 
 test('versions and resumption follow the config, on either side', async () => {
   write('rules.test');
